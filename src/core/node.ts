@@ -1,0 +1,140 @@
+/** A node: what the store remembers of it, and what one observation saw. Facts only. */
+import type { Domain } from './domain.ts'
+
+/** What `node update` recorded: enough to know the node again (rule 7) and to print `node list` without asking it. */
+export interface NodeRecord {
+  /** The node's name: the alias by which ssh reaches it. */
+  readonly name: string
+  /** Random id that havirt wrote to /var/lib/havirt/id on the node. */
+  readonly id: string
+  /** The host's uuid as libvirt gives it in its capabilities. */
+  readonly hostUuid: string
+  readonly hostname: string
+  /** Fingerprint of the ssh host key that was seen when the node was last updated; absent for the node we were on. */
+  readonly sshHostKey?: string
+  readonly cpuModel: string
+  /** CPU threads that the node has. */
+  readonly cpus: number
+  readonly memoryMiB: number
+  readonly sockets: number
+  readonly coresPerSocket: number
+  readonly threadsPerCore: number
+  readonly mhz: number
+  readonly libvirtVersion: string
+  readonly hypervisorVersion: string
+  /** ISO 8601, by the clock of whoever updated it: for people, never compared. */
+  readonly updated: string
+}
+
+/** virDomainState by libvirt's own words. */
+export type DomainState =
+  | 'nostate'
+  | 'running'
+  | 'blocked'
+  | 'paused'
+  | 'shutdown'
+  | 'shutoff'
+  | 'crashed'
+  | 'pmsuspended'
+
+/** One domain as one node shows it. */
+export interface DomainOnNode {
+  readonly name: string
+  readonly uuid: string
+  readonly state: DomainState
+  /** libvirt's reason number for the state (virDomainPausedReason and its kin). */
+  readonly stateReason: number
+  /** True in every state in which QEMU exists. */
+  readonly active: boolean
+  readonly persistent: boolean
+  readonly autostart: boolean
+  readonly managedSave: boolean
+  readonly snapshots: boolean
+  readonly vcpus: number
+  readonly memoryMiB: number
+  /** Its live definition; absent when the XML could not be read (`problem` says why) or was not asked for. */
+  readonly definition?: Domain
+  readonly problem?: string
+}
+
+/** What a node knows about one path that a domain needs. */
+export interface PathFacts {
+  readonly exists: boolean
+  readonly kind: 'file' | 'block' | 'folder' | 'other' | 'missing'
+  /** The filesystem's type as stat(1) names it, `nfs`, `ext2/ext3`, ... */
+  readonly filesystem?: string
+  /** What a block device is, on every node alike: its WWID, multipath or LVM id, or DRBD minor. */
+  readonly identity?: string
+}
+
+/** libvirt's own verdict on a CPU (virCPUCompareResult), or why there is none. */
+export type CpuVerdict = 'runs' | 'cannot' | { readonly unknown: string }
+
+/** A node that answered every question of the observation. */
+export interface UpNode {
+  readonly state: 'up'
+  readonly hostUuid: string
+  readonly cpuModel: string
+  readonly cpus: number
+  readonly memoryMiB: number
+  readonly freeMemoryMiB: number
+  readonly domains: readonly DomainOnNode[]
+  /** Names of active libvirt networks and storage pools. */
+  readonly networks: readonly string[]
+  readonly pools: readonly string[]
+  /** Answers to the observation's inquiry; empty when none was made. */
+  readonly paths: ReadonlyMap<string, PathFacts>
+  /** Network devices (bridges) asked for, and whether they exist. */
+  readonly devices: ReadonlyMap<string, boolean>
+  readonly cpu?: CpuVerdict
+  /** The host CPU element of the capabilities: host-passthrough compares it. */
+  readonly hostCpu: string
+  /** Why the inquiry could not be answered, when it could not. */
+  readonly inquiryProblem?: string
+}
+
+/** A node that may be running anything (rule 2): it did not answer, or not everything, or is not who it was (rule 7). */
+export interface SilentNode {
+  readonly state: 'unreachable' | 'busy'
+  /** One sentence with the tool's own message. */
+  readonly reason: string
+  /** What to check. */
+  readonly hint: string
+}
+
+/** One node of the cluster: its record, and what this observation saw. */
+export interface Node {
+  readonly name: string
+  readonly record: NodeRecord
+  readonly seen: UpNode | SilentNode
+}
+
+/** A node's name reaches ssh, file names and tables: letters and digits first, nothing that an option or a path could be. */
+const NODE_NAME = /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62})$/
+
+/** True when `name` can be a node's name. `-oProxyCommand=...` cannot. */
+export function isNodeName(name: string): boolean {
+  return NODE_NAME.test(name) && !name.includes('..')
+}
+
+/** Everything but shut off without a saved image is presence (rule 1). */
+export function isPresent(domain: DomainOnNode): boolean {
+  return domain.active || domain.managedSave
+}
+
+/** virDomainPausedReason MIGRATION and STARTING_UP: how the receiving end of a migration looks while it is under way. */
+const INCOMING_REASONS = new Set([2, 11])
+
+/** True when this may be the receiving (or handed-over) end of a migration: paused by libvirt for it, never run here. */
+export function isMigrationEnd(domain: DomainOnNode): boolean {
+  return domain.state === 'paused' && INCOMING_REASONS.has(domain.stateReason)
+}
+
+/** Memory and vCPUs that the active domains of a node hold. */
+export function load(node: UpNode): { memoryMiB: number; vcpus: number } {
+  const active = node.domains.filter(domain => domain.active)
+  return {
+    memoryMiB: active.reduce((sum, domain) => sum + domain.memoryMiB, 0),
+    vcpus: active.reduce((sum, domain) => sum + domain.vcpus, 0),
+  }
+}

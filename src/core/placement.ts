@@ -1,0 +1,163 @@
+/** Which node can host a domain, and which is best. Every reason against is a refusal from the closed list. */
+import type { Cluster } from './cluster.ts'
+import { upNodes } from './cluster.ts'
+import type { Disk, Domain } from './domain.ts'
+import { load, type Node, type UpNode } from './node.ts'
+import { type Refusal, refuse } from './refusal.ts'
+
+/** What an observation must ask of a node before the domain can be placed there. */
+export interface Needs {
+  readonly paths: readonly string[]
+  readonly devices: readonly string[]
+}
+
+/** The paths and network devices that the domain needs on its node. */
+export function needsOf(domain: Domain): Needs {
+  const disks = domain.disks.flatMap(({ source }) => ('path' in source ? [source.path] : []))
+  const bridges = domain.interfaces.flatMap(({ kind, source }) =>
+    (kind === 'bridge' || kind === 'direct') && source !== undefined ? [source] : [],
+  )
+  return { paths: [...new Set(disks)], devices: [...new Set(bridges)] }
+}
+
+/** Room for domains on a node: capacity by the configured ratios, less what its active domains hold. */
+export function room(cluster: Cluster, node: UpNode): { memoryMiB: number; vcpus: number } {
+  const { reservedMemoryMiB, memoryRatio, vcpuRatio } = cluster.config.node
+  const held = load(node)
+  return {
+    memoryMiB: Math.floor((node.memoryMiB - reservedMemoryMiB) * memoryRatio) - held.memoryMiB,
+    vcpus: Math.floor(node.cpus * vcpuRatio) - held.vcpus,
+  }
+}
+
+/** Every reason why this node cannot host the domain; empty when it can. A silent node cannot be asked, so it cannot host. */
+export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
+  const { seen, name } = node
+  if (seen.state !== 'up')
+    return [refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint })]
+  if (seen.inquiryProblem !== undefined) return [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
+  return [
+    ...lackOfRoom(cluster, domain, name, seen),
+    ...missingDisks(domain, name, seen),
+    ...missingNetworks(domain, name, seen),
+    ...unfitCpu(domain, name, seen),
+    ...(domain.hugePages ? [refuse('hugePages', { domain: domain.name, node: name })] : []),
+  ]
+}
+
+function lackOfRoom(cluster: Cluster, domain: Domain, node: string, seen: UpNode): Refusal[] {
+  const free = room(cluster, seen)
+  const refusals: Refusal[] = []
+  if (domain.memoryMiB > free.memoryMiB) {
+    refusals.push(
+      refuse('memory', {
+        domain: domain.name,
+        node,
+        neededMiB: domain.memoryMiB,
+        freeMiB: Math.max(0, free.memoryMiB),
+      }),
+    )
+  }
+  if (domain.vcpus > free.vcpus) {
+    refusals.push(refuse('vcpus', { domain: domain.name, node, needed: domain.vcpus, free: Math.max(0, free.vcpus) }))
+  }
+  return refusals
+}
+
+function missingDisks(domain: Domain, node: string, seen: UpNode): Refusal[] {
+  return domain.disks.flatMap(disk => missingDisk(domain.name, disk, node, seen))
+}
+
+function missingDisk(domain: string, { source }: Disk, node: string, seen: UpNode): Refusal[] {
+  if (source.kind === 'volume' && !seen.pools.includes(source.pool))
+    return [refuse('poolMissing', { domain, node, pool: source.pool })]
+  if ('path' in source && seen.paths.get(source.path)?.exists === false)
+    return [refuse('diskMissing', { domain, node, path: source.path })]
+  return []
+}
+
+function missingNetworks(domain: Domain, node: string, seen: UpNode): Refusal[] {
+  return domain.interfaces.flatMap(({ kind, source }) => {
+    if (source === undefined) return []
+    if (kind === 'network' && !seen.networks.includes(source)) {
+      return [refuse('networkMissing', { domain: domain.name, node, network: source })]
+    }
+    const missing = (kind === 'bridge' || kind === 'direct') && seen.devices.get(source) === false
+    return missing ? [refuse('bridgeMissing', { domain: domain.name, node, bridge: source })] : []
+  })
+}
+
+function unfitCpu(domain: Domain, node: string, seen: UpNode): Refusal[] {
+  if (seen.cpu === undefined || seen.cpu === 'runs') return []
+  if (seen.cpu === 'cannot')
+    return [refuse('cpuModel', { domain: domain.name, node, model: domain.cpu?.model ?? domain.cpu?.mode ?? 'CPU' })]
+  return [refuse('cpuUnknown', { domain: domain.name, node, problem: seen.cpu.unknown })]
+}
+
+/** Filesystems that several hosts mount at once (libvirt's own list, virFileIsSharedFSType), as stat(1) names them. */
+const SHARED_FILESYSTEMS = new Set([
+  'nfs',
+  'nfs4',
+  'smb',
+  'smb2',
+  'cifs',
+  'gfs',
+  'gfs2',
+  'gfs/gfs2',
+  'ocfs2',
+  'ceph',
+  'fuseblk',
+  'fuse',
+  'afs',
+  'acfs',
+  'gpfs',
+  'glusterfs',
+  'lustre',
+  'panfs',
+  'vxfs',
+  'beegfs',
+  'quobyte',
+  'pvfs',
+  'coda',
+])
+
+/** Why a disk that the domain keeps open would not be the same one on the target; empty when every disk is shared. */
+export function unsharedDisks(domain: Domain, from: UpNode, to: UpNode): Refusal[] {
+  return domain.disks.flatMap(disk => {
+    const why = unshared(disk, from, to)
+    return why === undefined || !('path' in disk.source)
+      ? []
+      : [refuse('diskNotShared', { domain: domain.name, path: disk.source.path, why })]
+  })
+}
+
+function unshared({ source }: Disk, from: UpNode, to: UpNode): string | undefined {
+  if (!('path' in source)) return undefined
+  const here = from.paths.get(source.path)
+  const there = to.paths.get(source.path)
+  // A path that is missing on the target has its own refusal, which says more.
+  if (here === undefined || there === undefined || !there.exists) return undefined
+  if (here.kind === 'block') return differentDevice(here.identity, there.identity)
+  return SHARED_FILESYSTEMS.has(here.filesystem ?? '')
+    ? undefined
+    : `it lies on ${here.filesystem ?? 'an unknown filesystem'}, which one host mounts`
+}
+
+function differentDevice(here: string | undefined, there: string | undefined): string | undefined {
+  if (here === undefined || there === undefined)
+    return 'the device has no WWID or other identity that two hosts could compare'
+  return here === there ? undefined : `it is ${here} on the source and ${there} on the target`
+}
+
+/** The nodes that can host the domain, best first: the most memory left, then the most vCPUs, then by name. */
+export function candidates(cluster: Cluster, domain: Domain): string[] {
+  const fit = upNodes(cluster).filter(node => objections(cluster, domain, node).length === 0)
+  const left = new Map(fit.map(node => [node.name, room(cluster, node.seen)]))
+  const value = (name: string, what: 'memoryMiB' | 'vcpus') => left.get(name)?.[what] ?? 0
+  return fit
+    .map(node => node.name)
+    .sort(
+      (a, b) =>
+        value(b, 'memoryMiB') - value(a, 'memoryMiB') || value(b, 'vcpus') - value(a, 'vcpus') || (a < b ? -1 : 1),
+    )
+}

@@ -1,0 +1,97 @@
+/** Plans a live migration: running once, a target that can host it, shared disks, nothing that stays behind. */
+import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
+import type { Domain } from '../domain.ts'
+import type { UpNode } from '../node.ts'
+import { objections, unsharedDisks } from '../placement.ts'
+import { type Refusal, refuse } from '../refusal.ts'
+import { type MigrateOptions, type Step, step } from '../step.ts'
+import { already, definedElsewhere, isRefusal, type Plan, refused, steps, whereActive, wrongState } from './plan.ts'
+
+export interface MigrateRequest {
+  readonly domain: string
+  readonly node: string
+  readonly options: Omit<MigrateOptions, 'persistent' | 'desturi'>
+}
+
+/** The migration of `request.domain` to `request.node`, or every reason against it at once. */
+export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
+  const target = cluster.nodes.get(request.node)
+  if (target === undefined)
+    return refused(refuse('unknownNode', { node: request.node, known: [...cluster.nodes.keys()] }))
+  const where = whereActive(cluster, request.domain)
+  if (isRefusal(where)) return refused(where)
+  if (where.node === request.node)
+    return already(refuse('alreadyThere', { domain: where.domain.name, node: where.node }))
+  const domain = where.domain.definition
+  if (domain === undefined) {
+    return refused(
+      refuse('badDefinition', {
+        domain: request.domain,
+        problem: where.domain.problem ?? `${where.node} gave no XML of ${request.domain}`,
+      }),
+    )
+  }
+  const refusals = [
+    ...[wrongState(where, 'running')].filter(each => each !== undefined),
+    ...otherClaims(cluster, domain, request.node),
+    ...objections(cluster, domain, target),
+    ...(target.seen.state === 'up' ? staysBehind(cluster, domain, where, target.seen, request) : []),
+  ]
+  if (refusals.length > 0) return refused(...refusals)
+  return steps(migrationSteps(cluster, where, request), definedElsewhere(cluster, domain, [where.node, request.node]))
+}
+
+/** A saved image or an autostart definition on the target would make it run a second time, later. */
+function otherClaims(cluster: Cluster, domain: Domain, target: string): Refusal[] {
+  return sightingsOf(cluster, domain)
+    .filter(({ node, domain: seen }) => node === target && !seen.active)
+    .flatMap(({ node, domain: seen }) => [
+      ...(seen.managedSave ? [refuse('managedSave', { domain: seen.name, node })] : []),
+      ...(seen.autostart ? [refuse('autostart', { domain: seen.name, node })] : []),
+    ])
+}
+
+function staysBehind(
+  cluster: Cluster,
+  domain: Domain,
+  where: Sighting,
+  to: UpNode,
+  request: MigrateRequest,
+): Refusal[] {
+  const from = cluster.nodes.get(where.node)?.seen
+  if (from?.state !== 'up') return []
+  const bound = domain.nodeBound.map(({ kind, what }) =>
+    refuse('nodeBound', { domain: domain.name, kind, what, node: where.node }),
+  )
+  return [
+    ...(request.options.unsafe ? [] : unsharedDisks(domain, from, to)),
+    ...bound,
+    ...differentHostCpu(domain, from, to, request.node),
+  ]
+}
+
+/** host-passthrough shows the guest the host's own CPU: only the same one can take it over. */
+function differentHostCpu(domain: Domain, from: UpNode, to: UpNode, node: string): Refusal[] {
+  if (domain.cpu?.mode !== 'host-passthrough' || from.hostCpu === to.hostCpu) return []
+  return [refuse('cpuModel', { domain: domain.name, node, model: 'host-passthrough' })]
+}
+
+function migrationSteps(cluster: Cluster, { node, domain }: Sighting, request: MigrateRequest): Step[] {
+  const on = { domain: domain.name, uuid: domain.uuid }
+  const options: MigrateOptions = {
+    ...request.options,
+    desturi: destinationUri(cluster, request.node),
+    persistent: domain.persistent,
+  }
+  const { maxDowntimeMs } = options
+  return [
+    ...(maxDowntimeMs === undefined ? [] : [step('setMaxDowntime', { ...on, node, downtimeMs: maxDowntimeMs })]),
+    step('migrateDomain', { ...on, from: node, to: request.node, options }),
+  ]
+}
+
+/** The target's libvirt as the source's libvirtd reaches it: by root's ssh, with the alias that all nodes have. */
+function destinationUri(cluster: Cluster, node: string): string {
+  const [driver, rest] = cluster.config.libvirt.uri.split(':///')
+  return `${driver}+ssh://${node}/${rest}`
+}

@@ -1,0 +1,104 @@
+/** What a planner answers, and the checks that several planners share. Pure, like all planners. */
+import { type Cluster, presencesOf, presentTwice, type Sighting, sightingsOf, silentNodes } from '../cluster.ts'
+import type { Domain } from '../domain.ts'
+import { isMigrationEnd } from '../node.ts'
+import { type Refusal, refuse } from '../refusal.ts'
+import type { Step } from '../step.ts'
+
+/** A planner's answer. `already`: nothing to do, which `--ensure` takes for success and everybody else for a refusal. */
+export type Plan =
+  | { readonly kind: 'steps'; readonly steps: readonly Step[]; readonly notes: readonly string[] }
+  | { readonly kind: 'refused'; readonly refusals: readonly Refusal[] }
+  | { readonly kind: 'already'; readonly refusal: Refusal }
+
+export function steps(list: readonly Step[], notes: readonly string[] = []): Plan {
+  return { kind: 'steps', steps: list, notes }
+}
+
+export function refused(...refusals: Refusal[]): Plan {
+  return { kind: 'refused', refusals }
+}
+
+export function already(refusal: Refusal): Plan {
+  return { kind: 'already', refusal }
+}
+
+/** One refusal for each node that may be running anything (rule 2). */
+export function silentRefusals(cluster: Cluster): Refusal[] {
+  return silentNodes(cluster).map(({ name, seen }) =>
+    refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint }),
+  )
+}
+
+/** The definition of a domain, or why there is none to use. */
+export function definitionOf(
+  cluster: Cluster,
+  name: string,
+): { domain: Domain; path: string; sha256: string } | Refusal {
+  const definition = cluster.definitions.get(name)
+  if (definition === undefined) {
+    const seen = sightingsOf(cluster, { name }).length > 0
+    return seen ? refuse('noDefinition', { domain: name }) : unknownDomain(cluster, name)
+  }
+  const { domain, path, sha256 } = definition
+  if (domain === undefined)
+    return refuse('badDefinition', { domain: name, problem: definition.problem ?? `${path} cannot be read` })
+  if (domain.name !== name) return refuse('nameMismatch', { domain: name, path, found: domain.name })
+  return { domain, path, sha256 }
+}
+
+function unknownDomain(cluster: Cluster, name: string): Refusal {
+  return refuse('unknownDomain', { domain: name, known: [...cluster.definitions.keys()].sort() })
+}
+
+/** The one node where the domain is active, or why that cannot be said. */
+export function whereActive(cluster: Cluster, name: string): Sighting | Refusal {
+  const identity = identityFor(cluster, name)
+  const twice = presentTwice(cluster).find(each => each.name === name || each.uuid === identity.uuid)
+  if (twice !== undefined) return refuse('presentTwice', { domain: name, nodes: twice.nodes })
+  const active = presencesOf(cluster, identity).find(({ domain }) => domain.active)
+  if (active !== undefined) return active
+  const [silent] = silentRefusals(cluster)
+  if (silent !== undefined) return silent
+  const known = cluster.definitions.has(name) || sightingsOf(cluster, identity).length > 0
+  return known ? refuse('notRunning', { domain: name }) : unknownDomain(cluster, name)
+}
+
+/** True when a value is a refusal and not what was asked for. */
+export function isRefusal(value: object): value is Refusal {
+  return 'reason' in value
+}
+
+/** Name and, when a definition or a sighting tells it, uuid. */
+export function identityFor(cluster: Cluster, name: string): { name: string; uuid?: string } {
+  const defined = cluster.definitions.get(name)?.domain
+  if (defined !== undefined && defined.name === name) return { name, uuid: defined.uuid }
+  const seen = sightingsOf(cluster, { name })[0]
+  return seen === undefined ? { name } : { name, uuid: seen.domain.uuid }
+}
+
+/** A refusal unless the domain is in one of the wanted states; an end of a migration is in none. */
+export function wrongState({ node, domain }: Sighting, ...wanted: string[]): Refusal | undefined {
+  if (isMigrationEnd(domain)) {
+    return refuse('wrongState', {
+      domain: domain.name,
+      node,
+      state: 'paused for a migration',
+      wanted: wanted.join(' or '),
+    })
+  }
+  return wanted.includes(domain.state)
+    ? undefined
+    : refuse('wrongState', { domain: domain.name, node, state: domain.state, wanted: wanted.join(' or ') })
+}
+
+/** One line for each shut off definition of the domain on a node: harmless now, worth knowing. */
+export function definedElsewhere(
+  cluster: Cluster,
+  identity: { name: string; uuid?: string },
+  except: readonly string[],
+): string[] {
+  return sightingsOf(cluster, identity)
+    .filter(({ node, domain }) => domain.persistent && !domain.active && !except.includes(node))
+    .map(({ node, domain }) => `${domain.name} is also defined on ${node} (shut off); plain virsh could start it there`)
+}

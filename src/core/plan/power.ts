@@ -1,0 +1,51 @@
+/** Plans the verbs that act on a running domain where it is: reboot, reset, suspend, resume. */
+import type { Cluster } from '../cluster.ts'
+import { refuse } from '../refusal.ts'
+import { step } from '../step.ts'
+import { already, isRefusal, type Plan, refused, silentRefusals, steps, whereActive, wrongState } from './plan.ts'
+
+export type PowerVerb = 'reboot' | 'reset' | 'suspend' | 'resume'
+
+export interface PowerRequest {
+  readonly domain: string
+  readonly verb: PowerVerb
+  readonly mode?: 'acpi' | 'agent'
+}
+
+const WANTED = {
+  reboot: ['running'],
+  reset: ['running', 'paused', 'crashed'],
+  suspend: ['running'],
+  resume: ['paused', 'pmsuspended'],
+} as const
+
+/** One step on the node where the domain is active. */
+export function planPower(cluster: Cluster, request: PowerRequest): Plan {
+  const where = whereActive(cluster, request.domain)
+  if (isRefusal(where)) return refused(where)
+  const { node, domain: seen } = where
+  const reached = { suspend: 'paused', resume: 'running', reboot: undefined, reset: undefined }[request.verb]
+  const unfit = wrongState(where, ...WANTED[request.verb])
+  if (unfit !== undefined) {
+    return seen.state === reached
+      ? already(
+          refuse('wrongState', {
+            domain: seen.name,
+            node,
+            state: seen.state,
+            wanted: WANTED[request.verb].join(' or '),
+          }),
+        )
+      : refused(unfit)
+  }
+  // A paused domain holds no lease, so letting it run is as dangerous as a start: every node must have been heard.
+  const silent = request.verb === 'resume' ? silentRefusals(cluster) : []
+  if (silent.length > 0) return refused(...silent)
+  return steps([powerStep(request, { domain: seen.name, uuid: seen.uuid, node })])
+}
+
+function powerStep({ verb, mode }: PowerRequest, on: { domain: string; uuid: string; node: string }) {
+  if (verb === 'reboot') return step('rebootDomain', { ...on, ...(mode === undefined ? {} : { mode }) })
+  if (verb === 'reset') return step('resetDomain', on)
+  return verb === 'suspend' ? step('suspendDomain', on) : step('resumeDomain', on)
+}

@@ -1,0 +1,35 @@
+/** Plans the stop of a domain: the intent is recorded before anything is sent (rule 9). */
+import type { Cluster } from '../cluster.ts'
+import { isMigrationEnd } from '../node.ts'
+import { refuse } from '../refusal.ts'
+import { step } from '../step.ts'
+import { already, isRefusal, type Plan, refused, steps, whereActive } from './plan.ts'
+
+export interface StopRequest {
+  readonly domain: string
+  readonly timeoutMs: number
+  /** Cut its power instead of asking the guest. */
+  readonly force: boolean
+  readonly mode?: 'acpi' | 'agent'
+}
+
+/** The stop of `request.domain` on the one node where it is active. */
+export function planStop(cluster: Cluster, request: StopRequest): Plan {
+  const where = whereActive(cluster, request.domain)
+  if (isRefusal(where)) return where.reason === 'notRunning' ? already(where) : refused(where)
+  const { node, domain: seen } = where
+  const on = { domain: seen.name, uuid: seen.uuid, node }
+  if (isMigrationEnd(seen)) {
+    return refused(
+      refuse('wrongState', { domain: seen.name, node, state: 'paused for a migration', wanted: 'running' }),
+    )
+  }
+  const end = request.force
+    ? step('destroyDomain', { ...on, graceful: false })
+    : step('shutdownDomain', { ...on, ...(request.mode === undefined ? {} : { mode: request.mode }) })
+  return steps([
+    step('recordIntent', { domain: seen.name, uuid: seen.uuid, manual: true }),
+    end,
+    step('awaitShutOff', { ...on, timeoutMs: request.timeoutMs }),
+  ])
+}

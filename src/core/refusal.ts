@@ -1,0 +1,217 @@
+/**
+ * The closed list of reasons to say no. A refusal is a value, not an exception: it is a correct answer.
+ * Each has one sentence that says what stands in the way, and one that says what to do next.
+ */
+
+/** Reason -> what its sentence needs. The compiler names every place to extend. */
+export interface RefusalFacts {
+  unknownNode: { node: string; known: readonly string[] }
+  unknownDomain: { domain: string; known: readonly string[] }
+  noDefinition: { domain: string }
+  badDefinition: { domain: string; problem: string }
+  nameMismatch: { domain: string; path: string; found: string }
+  present: { domain: string; node: string; state: string }
+  sameUuid: { domain: string; other: string; node: string; uuid: string }
+  diskHeld: { domain: string; disk: string; holder: string; node: string }
+  presentTwice: { domain: string; nodes: readonly string[] }
+  changing: { domain: string }
+  unreachable: { node: string; state: 'unreachable' | 'busy'; reason: string; hint: string }
+  autostart: { domain: string; node: string }
+  managedSave: { domain: string; node: string }
+  snapshots: { domain: string; node: string }
+  notRunning: { domain: string }
+  wrongState: { domain: string; node: string; state: string; wanted: string }
+  alreadyThere: { domain: string; node: string }
+  notHere: Record<never, never>
+  memory: { domain: string; node: string; neededMiB: number; freeMiB: number }
+  vcpus: { domain: string; node: string; needed: number; free: number }
+  diskMissing: { domain: string; node: string; path: string }
+  poolMissing: { domain: string; node: string; pool: string }
+  networkMissing: { domain: string; node: string; network: string }
+  bridgeMissing: { domain: string; node: string; bridge: string }
+  cpuModel: { domain: string; node: string; model: string }
+  cpuUnknown: { domain: string; node: string; problem: string }
+  diskNotShared: { domain: string; path: string; why: string }
+  nodeBound: { domain: string; kind: 'nvram' | 'tpm' | 'hostdev'; what: string; node: string }
+  hugePages: { domain: string; node: string }
+  probeFailed: { node: string; problem: string }
+  claimed: { domain: string; owner: string; since: string; verb: string }
+  notPersistent: { domain: string; node: string }
+  nodeNotEmpty: { node: string; domains: readonly string[] }
+  nobodyFits: { domain: string }
+  nodeIdentity: { node: string; problem: string }
+}
+
+export type RefusalReason = keyof RefusalFacts
+/** One refusal: the reason, and its facts. */
+export type Refusal = { [R in RefusalReason]: { readonly reason: R } & Readonly<RefusalFacts[R]> }[RefusalReason]
+
+/** What a person reads: `why` says what stands in the way, `next` what to do. */
+export interface RefusalText {
+  readonly why: string
+  readonly next: string
+}
+
+type Texts = { [R in RefusalReason]: (facts: RefusalFacts[R]) => RefusalText }
+
+/** Builds a refusal; the compiler checks that its facts are those of its reason. */
+export function refuse<R extends RefusalReason>(reason: R, facts: RefusalFacts[R]): Refusal {
+  return { reason, ...facts } as unknown as Refusal
+}
+
+/** The two sentences of a refusal. */
+export function describeRefusal(refusal: Refusal): RefusalText {
+  const describe = texts[refusal.reason] as (facts: Refusal) => RefusalText
+  return describe(refusal)
+}
+
+const texts: Texts = {
+  unknownNode: ({ node, known }) => ({
+    why: `there is no node '${node}' in this cluster`,
+    next:
+      known.length > 0
+        ? `known nodes: ${known.join(', ')}; add one with: havirt node update ${node}`
+        : `add it with: havirt node update ${node}`,
+  }),
+  unknownDomain: ({ domain, known }) => ({
+    why: `there is no domain '${domain}': no definition in conf/, and no node shows it`,
+    next:
+      known.length > 0
+        ? `known domains: ${known.join(', ')}`
+        : 'put its XML into conf/, or run: havirt domain update RUNNING',
+  }),
+  noDefinition: ({ domain }) => ({
+    why: `there is no definition conf/${domain}.xml`,
+    next: `fetch it from the node that has the domain: havirt domain update ${domain}`,
+  }),
+  badDefinition: ({ problem }) => ({
+    why: problem,
+    next: 'mend the file; havirt leaves what it cannot read alone',
+  }),
+  nameMismatch: ({ domain, path, found }) => ({
+    why: `${path} defines the domain '${found}', expected '${domain}'`,
+    next: `rename the file to conf/${found}.xml, or correct <name>`,
+  }),
+  present: ({ domain, node, state }) => ({
+    why: `${domain} is present on ${node} (${state})`,
+    next: `stop it there first: havirt domain stop ${domain}, or move it: havirt domain migrate ${domain} NODE`,
+  }),
+  sameUuid: ({ domain, other, node, uuid }) => ({
+    why: `the domain ${other} on ${node} has the uuid of ${domain} (${uuid})`,
+    next: `two names for one uuid are one domain to libvirt: stop ${other}, or give ${domain} a uuid of its own`,
+  }),
+  diskHeld: ({ domain, disk, holder, node }) => ({
+    why: `${holder}, present on ${node}, holds the disk ${disk} of ${domain}`,
+    next: `stop ${holder} first; if both may really write it, mark the disk <shareable/> in both definitions`,
+  }),
+  presentTwice: ({ domain, nodes }) => ({
+    why: `${domain} is present on ${nodes.join(' and ')} at once`,
+    next: 'havirt touches neither: find out which copy is the right one, and destroy the other by hand with virsh',
+  }),
+  changing: ({ domain }) => ({
+    why: `${domain} kept changing while it was looked for`,
+    next: 'somebody is starting, stopping or moving it now: try again in a moment',
+  }),
+  unreachable: ({ node, state, reason, hint }) => ({
+    why: `${node} is ${state} and may be running the domain: ${reason}`,
+    next: hint,
+  }),
+  autostart: ({ domain, node }) => ({
+    why: `${domain} is set to autostart on ${node} and would start there by itself`,
+    next: `turn that off: virsh -c qemu+ssh://${node}/system autostart --disable ${domain}, or take it over: havirt domain adopt ${domain}`,
+  }),
+  managedSave: ({ domain, node }) => ({
+    why: `${node} holds a saved image of ${domain}; started elsewhere, it would come back with old memory on a changed disk`,
+    next: `restore it there (virsh start ${domain} on ${node}), or discard it by name (virsh managedsave-remove ${domain} on ${node})`,
+  }),
+  snapshots: ({ domain, node }) => ({
+    why: `${domain} has snapshots on ${node}, which undefining it would lose`,
+    next: `delete them there first: virsh snapshot-list ${domain}, virsh snapshot-delete`,
+  }),
+  notRunning: ({ domain }) => ({
+    why: `${domain} does not run on any node`,
+    next: `start it: havirt domain start ${domain}`,
+  }),
+  wrongState: ({ domain, node, state, wanted }) => ({
+    why: `${domain} is ${state} on ${node}, expected ${wanted}`,
+    next: `look again: havirt domain list ${domain}`,
+  }),
+  alreadyThere: ({ domain, node }) => ({
+    why: `${domain} already runs on ${node}`,
+    next: 'name another node, or add --ensure to accept it',
+  }),
+  notHere: () => ({
+    why: 'this machine is not a node of the cluster, so no node is the default',
+    next: 'name the node, or use --auto',
+  }),
+  memory: ({ domain, node, neededMiB, freeMiB }) => ({
+    why: `${domain} needs ${neededMiB} MiB, and ${node} has ${freeMiB} MiB left for domains`,
+    next: 'choose another node (--auto finds one), move something away, or change node.memoryRatio or node.reservedMemoryMiB',
+  }),
+  vcpus: ({ domain, node, needed, free }) => ({
+    why: `${domain} needs ${needed} vCPUs, and ${node} has ${free} left`,
+    next: 'choose another node (--auto finds one), or raise node.vcpuRatio in config.yaml',
+  }),
+  diskMissing: ({ domain, node, path }) => ({
+    why: `the disk ${path} of ${domain} does not exist on ${node}`,
+    next: `mount or log in to its storage on ${node}, and check the path`,
+  }),
+  poolMissing: ({ domain, node, pool }) => ({
+    why: `the storage pool '${pool}' of ${domain} is not active on ${node}`,
+    next: `on ${node}: virsh pool-start ${pool}`,
+  }),
+  networkMissing: ({ domain, node, network }) => ({
+    why: `the network '${network}' of ${domain} is not active on ${node}`,
+    next: `on ${node}: virsh net-start ${network}`,
+  }),
+  bridgeMissing: ({ domain, node, bridge }) => ({
+    why: `the bridge or device '${bridge}' of ${domain} does not exist on ${node}`,
+    next: `create it on ${node}, or choose another node`,
+  }),
+  cpuModel: ({ domain, node, model }) => ({
+    why: `${node} cannot run the CPU of ${domain} (${model}), by libvirt's own comparison`,
+    next: 'choose another node, or give the domain a CPU model that all nodes have',
+  }),
+  cpuUnknown: ({ domain, node, problem }) => ({
+    why: `libvirt on ${node} could not compare the CPU of ${domain}: ${problem}`,
+    next: `check the <cpu> element of conf/${domain}.xml`,
+  }),
+  diskNotShared: ({ domain, path, why }) => ({
+    why: `the disk ${path} of ${domain} is not shared: ${why}`,
+    next: 'put it on shared storage; --unsafe overrules this when you know that it is shared',
+  }),
+  nodeBound: ({ domain, kind, what, node }) => ({
+    why: `${domain} has ${NODE_BOUND[kind]} (${what}) that stays behind on ${node}`,
+    next:
+      kind === 'hostdev'
+        ? 'detach the device first'
+        : 'put that file on shared storage, or stop the domain and copy it',
+  }),
+  hugePages: ({ domain, node }) => ({
+    why: `${domain} needs huge pages or NUMA cells of ${node}, which havirt does not place yet`,
+    next: `start it by hand on ${node}, or take <memoryBacking> and <numatune> out of its definition`,
+  }),
+  probeFailed: ({ node, problem }) => ({
+    why: `${node} could not be asked for disks and bridges: ${problem}`,
+    next: `try by hand: ssh ${node} true`,
+  }),
+  claimed: ({ domain, owner, since, verb }) => ({
+    why: `${domain} is claimed by ${owner} since ${since} (${verb})`,
+    next: `wait for it to end; if it is dead: havirt claim takeover ${domain}`,
+  }),
+  notPersistent: ({ domain, node }) => ({
+    why: `${domain} is not defined on ${node}, so there is nothing to adopt`,
+    next: `fetch its definition: havirt domain update ${domain}`,
+  }),
+  nodeNotEmpty: ({ node, domains }) => ({
+    why: `${node} has domains: ${domains.join(', ')}`,
+    next: 'move or stop them first',
+  }),
+  nobodyFits: ({ domain }) => ({ why: `no node can take ${domain}`, next: 'the reasons, node by node, are above' }),
+  nodeIdentity: ({ node, problem }) => ({
+    why: `${node} is not who it was: ${problem}`,
+    next: 'check where the alias leads; if the machine was replaced: havirt node remove, then node update',
+  }),
+}
+
+const NODE_BOUND = { nvram: 'UEFI variables', tpm: 'TPM state', hostdev: 'a device of the host' } as const

@@ -1,0 +1,99 @@
+/**
+ * Steps: what a plan is made of. A step is plain data, complete enough that carrying it out needs no decision:
+ * it can be printed, saved in a claim, and compared. A new row in {@link StepArgs} makes the compiler name the rest.
+ */
+
+/** Every step names its domain by name, for people, and by uuid, for commands: virsh takes a name like `5` for an id. */
+interface OnDomain {
+  readonly domain: string
+  readonly uuid: string
+}
+
+interface OnNode extends OnDomain {
+  readonly node: string
+}
+
+/** How a live migration is done. All are shown in its command. */
+export interface MigrateOptions {
+  /** The node's libvirt as the source reaches it, `qemu+ssh://node2/system`. */
+  readonly desturi: string
+  /** Where the memory goes, `tcp://node2-mig`; absent leaves it to libvirt. */
+  readonly migrateuri?: string
+  readonly bandwidthMiBps?: number
+  readonly maxDowntimeMs?: number
+  readonly autoConverge: boolean
+  readonly postCopy: boolean
+  /** After this long the guest is paused so that the migration ends; with post-copy it switches over instead. */
+  readonly timeoutSeconds?: number
+  readonly unsafe: boolean
+  /** The domain is defined on the source: its definition moves along instead of staying behind to start there again. */
+  readonly persistent: boolean
+}
+
+/** Step name -> its arguments. The one list of steps. */
+export interface StepArgs {
+  /** `virsh create` of the definition whose bytes have this hash. */
+  createDomain: OnNode & { readonly definition: string; readonly sha256: string }
+  shutdownDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
+  /** Waits until the node no longer shows the domain active. Observes only. */
+  awaitShutOff: OnNode & { readonly timeoutMs: number }
+  destroyDomain: OnNode & { readonly graceful: boolean }
+  rebootDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
+  resetDomain: OnNode
+  suspendDomain: OnNode
+  resumeDomain: OnNode
+  /** Only before a migration that asks for it: libvirt keeps the value with the domain. */
+  setMaxDowntime: OnNode & { readonly downtimeMs: number }
+  migrateDomain: OnDomain & { readonly from: string; readonly to: string; readonly options: MigrateOptions }
+  /** Reads the inactive definition with its secrets and keeps it as conf/NAME.xml; the previous version is kept. */
+  saveDefinition: OnNode & { readonly definition: string; readonly replacesSha256?: string }
+  /** Removes the node's own definition, keeping its UEFI variables. A running domain runs on, transient. */
+  undefineDomain: OnNode & { readonly keepTpm: boolean }
+  /** Writes into the store that an operator stopped the domain, or that it may run again (rule 9). */
+  recordIntent: OnDomain & { readonly manual: boolean }
+}
+
+export type StepName = keyof StepArgs
+/** One step: its name and its arguments. */
+export type Step = { [S in StepName]: { readonly step: S } & StepArgs[S] }[StepName]
+
+/** Builds a step; the compiler checks its arguments. */
+export function step<S extends StepName>(name: S, args: StepArgs[S]): Step {
+  return { step: name, ...args } as unknown as Step
+}
+
+type Texts = { [S in StepName]: (args: StepArgs[S]) => string }
+
+/** What a step does, in one line for people: the `#` lines of a dry run and the log of an execution. */
+export function describeStep(one: Step): string {
+  const describe = texts[one.step] as (args: Step) => string
+  return describe(one)
+}
+
+const texts: Texts = {
+  createDomain: ({ domain, node }) => `start ${domain} on ${node}`,
+  shutdownDomain: ({ domain, node, mode }) =>
+    `ask ${domain} on ${node} to shut down${mode === undefined ? '' : mode === 'acpi' ? ' by its power button' : ' by its guest agent'}`,
+  awaitShutOff: ({ domain, node, timeoutMs }) => `wait up to ${timeoutMs / 1000} s until ${domain} is off on ${node}`,
+  destroyDomain: ({ domain, node, graceful }) =>
+    `${graceful ? 'end' : 'kill'} ${domain} on ${node} at once, as if its power were cut`,
+  rebootDomain: ({ domain, node }) => `ask ${domain} on ${node} to reboot`,
+  resetDomain: ({ domain, node }) => `reset ${domain} on ${node}, as if by its reset button`,
+  suspendDomain: ({ domain, node }) => `pause ${domain} on ${node}; it stays in memory there`,
+  resumeDomain: ({ domain, node }) => `let ${domain} on ${node} run on`,
+  setMaxDowntime: ({ domain, downtimeMs }) => `let ${domain} stand still for at most ${downtimeMs} ms while it moves`,
+  migrateDomain: ({ domain, from, to }) => `move ${domain} from ${from} to ${to} while it runs`,
+  saveDefinition: ({ domain, node, replacesSha256 }) =>
+    `${replacesSha256 === undefined ? 'keep' : 'replace'} the definition of ${domain} from ${node}`,
+  undefineDomain: ({ domain, node }) => `take ${domain}'s own definition off ${node}, keeping its UEFI variables`,
+  recordIntent: ({ domain, manual }) =>
+    manual
+      ? `record that ${domain} was stopped on purpose, so that nothing starts it by itself`
+      : `record that ${domain} may run, as asked`,
+}
+
+/** The nodes that a step acts on. */
+export function nodesOf(one: Step): string[] {
+  if (one.step === 'migrateDomain') return [one.from, one.to]
+  return 'node' in one ? [one.node] : []
+}

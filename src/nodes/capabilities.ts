@@ -1,0 +1,26 @@
+/** Reads the few facts that havirt needs from libvirt's capabilities XML. */
+import { child, parseXml, textOf } from '../core/xml.ts'
+
+export interface HostCapabilities {
+  readonly hostUuid: string
+  readonly arch: string
+  /** The host's CPU model by libvirt's name, `Skylake-Client-IBRS`; empty where libvirt knows none. */
+  readonly cpuModel: string
+  /** The host's `<cpu>` element as text, without what differs from boot to boot: two equal texts are the same CPU. */
+  readonly cpu: string
+}
+
+/** Throws XmlError when the text is no capabilities document. */
+export function parseCapabilities(xml: string): HostCapabilities {
+  const host = child(parseXml(xml), 'host')
+  const cpu = child(host, 'cpu')
+  return {
+    hostUuid: (textOf(child(host, 'uuid')) ?? '').toLowerCase(),
+    arch: textOf(child(cpu, 'arch')) ?? '',
+    cpuModel: textOf(child(cpu, 'model')) ?? '',
+    cpu:
+      cpu === undefined
+        ? ''
+        : xml.slice(cpu.start, cpu.end).replace(/<(counter|microcode|signature|topology|pages)\b[^>]*\/>\s*/g, ''),
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * The guard: a few lines of sh that go with every changing command and run it on the node under a lock, unless a newer
+ * claim has been there (rule 4). No agent is installed on a node; this is all there is.
+ */
+import { quote } from '../core/command.ts'
+
+/** Under which claim a command runs, and on which machine it expects to be. */
+export interface GuardTicket {
+  readonly uuid: string
+  readonly generation: number
+  /** The node's id from its record; the guard compares it with /var/lib/havirt/id (rule 7). */
+  readonly nodeId: string
+}
+
+/** How long the guard waits for a command of the same domain that still runs on its node. */
+const LOCK_WAIT_SECONDS = 30
+
+/** The guard's own exit statuses: no command ran. Above 90 and below 125, where neither virsh nor a shell has any. */
+export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced: 97 } as const
+
+/**
+ * Arguments: uuid, generation, node id, `lock` or `nolock`, then the command. With `nolock` only the generation counts:
+ * that is for ending a command which holds the lock, such as a migration.
+ *
+ * The lock's descriptor is inherited by the command, so that the lock outlives this shell if somebody kills it.
+ * A generation file that holds no number fails the comparison, and the command does not run.
+ */
+const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4; shift 4
+fail() { echo "havirt guard: $1" >&2; exit "$2"; }
+umask 077; LC_ALL=C; export LC_ALL
+folder=/run/havirt/guard
+mkdir -p "$folder" || fail "cannot make $folder" 94
+grep -qx "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
+exec 9>>"$folder/$uuid.lock" || fail "cannot open the lock" 94
+[ "$mode" = nolock ] || flock -w ${LOCK_WAIT_SECONDS} 9 || fail "another command for this domain still runs here" 96
+seen=$(cat "$folder/$uuid.generation" 2>/dev/null || echo 0)
+[ "$generation" -ge "$seen" ] || fail "generation $generation has been displaced by $seen" 97
+{ echo "$generation" >"$folder/$uuid.new.$$" && mv "$folder/$uuid.new.$$" "$folder/$uuid.generation"; } || fail "cannot record the generation" 94
+"$@"`
+
+/** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */
+export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' = 'lock'): string {
+  const words = [ticket.uuid, String(ticket.generation), ticket.nodeId, mode].map(quote).join(' ')
+  return `sh -c ${quote(GUARD)} havirt-guard ${words} ${remote}`
+}
+
+/** The line that only raises the generation, waiting for a command that still runs there: the first act of a take-over. */
+export function raising(ticket: GuardTicket): string {
+  return guarded(ticket, 'true')
+}
+
+/** The guard as a dry run explains it, once, in comments. */
+export function guardComment(): string[] {
+  return [
+    '# havirt runs each command below on its node behind a guard: under a lock of the domain there,',
+    '# and only if the machine is the recorded node and no newer claim has been there.',
+  ]
+}
+
+/** What a guard's status means, or undefined when the status is the command's own. */
+export function guardMeaning(status: number | undefined): string | undefined {
+  if (status === guardStatus.displaced) return 'a newer claim has displaced this one, and the command did nothing'
+  if (status === guardStatus.locked)
+    return 'another command for this domain still runs on the node, and this one did nothing'
+  if (status === guardStatus.otherNode)
+    return 'the machine that answered is not the recorded node, and the command did nothing'
+  if (status === guardStatus.unusable) return 'the guard could not work on the node, and the command did nothing'
+  return undefined
+}

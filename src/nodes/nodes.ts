@@ -1,0 +1,227 @@
+/** The nodes as the pipeline sees them: one seam, behind which are real machines or the simulator's. */
+import { randomUUID } from 'node:crypto'
+import { type Command, remoteLine } from '../core/command.ts'
+import type { DomainState, NodeRecord, SilentNode, UpNode } from '../core/node.ts'
+import { openConnection, procedures, type TypedParams } from '../libvirt/index.ts'
+import { type GuardTicket, guarded, raising } from './guard.ts'
+import { identityLine, type NodeIdentity, parseIdentity } from './probe.ts'
+import type { Exit } from './process.ts'
+import { localReach, type Reach, sshReach } from './reach.ts'
+import { type Inquiry, Session } from './session.ts'
+import type { Ssh } from './ssh.ts'
+
+/** What one look saw, and whether anything moved since it began. */
+export interface Look {
+  readonly seen: ReadonlyMap<string, UpNode | SilentNode>
+  /** True when a lifecycle event of this domain was heard on any node since the look began (rule 5). */
+  movedSince(domain: { name: string; uuid?: string }): boolean
+}
+
+/** How a command is to be run on its node. */
+export interface Order {
+  readonly command: Command
+  readonly stdin?: string
+  readonly timeoutMs: number
+  readonly abort?: AbortSignal
+}
+
+/** A machine that may become a node, or a node asked anew: see `node update`. */
+export interface Introduction {
+  readonly identity: NodeIdentity
+  readonly record: Omit<NodeRecord, 'name' | 'id' | 'updated'>
+}
+
+/** Everything that havirt does to nodes. Real ones here, simulated ones in sim/. */
+export interface Nodes {
+  /** Asks all of them at once. Never rejects: a node that does not answer is a value. */
+  look(records: readonly NodeRecord[], inquiries?: ReadonlyMap<string, Inquiry>): Promise<Look>
+  /** One domain's state on one node; undefined when the node did not answer. */
+  domainState(record: NodeRecord, uuid: string): Promise<DomainState | 'absent' | undefined>
+  /** The domain's migration job on its source node. */
+  jobStats(
+    record: NodeRecord,
+    domain: { name: string; uuid: string },
+  ): Promise<{ type: number; params: TypedParams } | undefined>
+  /** Runs a changing command behind the guard; `nolock` for one that ends a command which holds the lock. */
+  act(record: NodeRecord, ticket: GuardTicket, order: Order, mode?: 'lock' | 'nolock'): Promise<Exit>
+  /** Runs a command that changes nothing. */
+  ask(record: NodeRecord, order: Order): Promise<Exit>
+  /** Raises the guard's generation on the node, waiting for a command that still runs there. */
+  raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit>
+  /** Learns who a node is, and, with `cluster`, makes it one of ours if it is nobody's. Rejects with ssh's or libvirt's message. */
+  introduce(name: string, cluster: string): Promise<Introduction>
+  /** Ends the node's master connection. */
+  forget(name: string): Promise<void>
+  close(): void
+}
+
+/** The local node's name among the records, by the id file of this machine. */
+export interface Here {
+  readonly id?: string
+  readonly hostname: string
+}
+
+const INTRODUCTION_TIMEOUT_MS = 15_000
+const RAISE_TIMEOUT_MS = 45_000
+
+/** Real nodes, by ssh and libvirt. */
+export class RealNodes implements Nodes {
+  readonly #ssh: Ssh
+  readonly #here: Here
+  readonly #uri: string
+  readonly #timeoutMs: number
+  readonly #sessions = new Map<string, Session>()
+
+  constructor(ssh: Ssh, here: Here, uri: string, timeoutMs: number) {
+    this.#ssh = ssh
+    this.#here = here
+    this.#uri = uri
+    this.#timeoutMs = timeoutMs
+  }
+
+  async look(records: readonly NodeRecord[], inquiries: ReadonlyMap<string, Inquiry> = new Map()): Promise<Look> {
+    const sessions = records.map(record => this.#session(record))
+    const marks = sessions.map(session => session.events.length)
+    const seen = await Promise.all(
+      records.map(
+        async (record, at) =>
+          [record.name, (await sessions[at]?.look(inquiries.get(record.name))) as UpNode | SilentNode] as const,
+      ),
+    )
+    const movedSince = ({ name, uuid }: { name: string; uuid?: string }) =>
+      sessions.some((session, at) =>
+        session.events.slice(marks[at]).some(({ domain }) => domain.name === name || domain.uuid === uuid),
+      )
+    return { seen: new Map(seen), movedSince }
+  }
+
+  domainState(record: NodeRecord, uuid: string): Promise<DomainState | 'absent' | undefined> {
+    return this.#session(record).domainState(uuid)
+  }
+
+  jobStats(
+    record: NodeRecord,
+    { name, uuid }: { name: string; uuid: string },
+  ): Promise<{ type: number; params: TypedParams } | undefined> {
+    return this.#session(record).jobStats(uuid, name)
+  }
+
+  act(
+    record: NodeRecord,
+    ticket: GuardTicket,
+    { command, ...options }: Order,
+    mode: 'lock' | 'nolock' = 'lock',
+  ): Promise<Exit> {
+    return this.#run(record, guarded(ticket, remoteLine(command), mode), options)
+  }
+
+  ask(record: NodeRecord, { command, ...options }: Order): Promise<Exit> {
+    return this.#run(record, remoteLine(command), options)
+  }
+
+  raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit> {
+    return this.#run(record, raising(ticket), { timeoutMs: RAISE_TIMEOUT_MS })
+  }
+
+  async introduce(name: string, cluster: string): Promise<Introduction> {
+    const reach = this.#reach(name, name === this.#here.hostname)
+    const exit = await reach.run(identityLine({ node: randomUUID(), cluster }), { timeoutMs: INTRODUCTION_TIMEOUT_MS })
+    const identity = parseIdentity(exit.stdout)
+    if (identity === undefined) throw new Error(lastLine(exit.stderr) ?? 'it gave no whole answer')
+    const facts = await this.#facts(reach, name)
+    const sshHostKey = name === this.#here.hostname ? undefined : await this.#ssh.hostKey(name)
+    return {
+      identity,
+      record: { ...facts, hostname: identity.hostname, ...(sshHostKey === undefined ? {} : { sshHostKey }) },
+    }
+  }
+
+  async forget(name: string): Promise<void> {
+    await this.#ssh.forget(name)
+  }
+
+  close(): void {
+    for (const session of this.#sessions.values()) session.close()
+  }
+
+  async #facts(
+    reach: Reach,
+    name: string,
+  ): Promise<Omit<NodeRecord, 'name' | 'id' | 'updated' | 'hostname' | 'sshHostKey'>> {
+    const seen = await new Session(reach, { name, hostUuid: '' }, INTRODUCTION_TIMEOUT_MS).look()
+    if (seen.state !== 'up') throw new Error(seen.reason)
+    const details = await hardware(reach)
+    return { ...details, hostUuid: seen.hostUuid, cpuModel: seen.cpuModel, cpus: seen.cpus, memoryMiB: seen.memoryMiB }
+  }
+
+  async #run(
+    record: NodeRecord,
+    line: string,
+    options: { stdin?: string; timeoutMs: number; abort?: AbortSignal },
+  ): Promise<Exit> {
+    try {
+      return await this.#reach(record.name, this.#isHere(record)).run(line, options)
+    } catch (error) {
+      // No master: the line was never sent.
+      return {
+        status: 255,
+        signal: undefined,
+        stdout: '',
+        stderr: error instanceof Error ? error.message : String(error),
+        timedOut: false,
+      }
+    }
+  }
+
+  #isHere(record: NodeRecord): boolean {
+    return record.id === this.#here.id
+  }
+
+  #reach(name: string, local: boolean): Reach {
+    return local ? localReach(this.#uri) : sshReach(this.#ssh, name, this.#uri)
+  }
+
+  #session(record: NodeRecord): Session {
+    const known = this.#sessions.get(record.name)
+    if (known !== undefined) return known
+    const session = new Session(this.#reach(record.name, this.#isHere(record)), record, this.#timeoutMs)
+    this.#sessions.set(record.name, session)
+    return session
+  }
+}
+
+/** What `node list` shows beyond what a look needs. */
+async function hardware(reach: Reach) {
+  for (const dial of reach.dialers('readOnly')) {
+    const connection = await openConnection(dial, {
+      uri: reach.uri,
+      access: 'readOnly',
+      timeoutMs: INTRODUCTION_TIMEOUT_MS,
+    }).catch(() => undefined)
+    if (connection === undefined) continue
+    const [info, libvirt, hypervisor] = await Promise.all([
+      connection.call(procedures.nodeGetInfo, undefined),
+      connection.call(procedures.connectGetLibVersion, undefined),
+      connection.call(procedures.connectGetVersion, undefined),
+    ])
+    await connection.close()
+    return {
+      sockets: info.sockets,
+      coresPerSocket: info.cores,
+      threadsPerCore: info.threads,
+      mhz: info.mhz,
+      libvirtVersion: dotted(libvirt.version),
+      hypervisorVersion: dotted(hypervisor.version),
+    }
+  }
+  throw new Error('libvirt did not answer')
+}
+
+/** libvirt's version numbers: major * 1,000,000 + minor * 1,000 + release. */
+function dotted(version: number): string {
+  return [Math.floor(version / 1e6), Math.floor(version / 1000) % 1000, version % 1000].join('.')
+}
+
+function lastLine(text: string): string | undefined {
+  return text.trim().split('\n').at(-1) || undefined
+}

@@ -1,0 +1,105 @@
+/** The only place that starts processes. Arguments are always a list; no shell of this machine reads them. */
+import { type ChildProcess, spawn } from 'node:child_process'
+import { Duplex } from 'node:stream'
+
+/** How a process ended. `timedOut`: we killed it at its deadline, so what it did is unknown. */
+export interface Exit {
+  /** Exit status; undefined when a signal ended it or it never started. */
+  readonly status: number | undefined
+  readonly signal: string | undefined
+  readonly stdout: string
+  readonly stderr: string
+  readonly timedOut: boolean
+}
+
+export interface RunOptions {
+  readonly stdin?: string | undefined
+  readonly timeoutMs: number
+  /** Ends the process early. What it did is unknown then, too. */
+  readonly abort?: AbortSignal | undefined
+}
+
+/** Output beyond this is cut off: a node that prints without end must not fill our memory. */
+const MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+const GRACE_MS = 500
+
+/** Runs a program to its end. Never rejects: a program that cannot be started has no status and says why in stderr. */
+export function run(file: string, args: readonly string[], options: RunOptions): Promise<Exit> {
+  return new Promise(resolve => {
+    const child = start(file, args)
+    const stdout = collect(child.stdout)
+    const stderr = collect(child.stderr)
+    const deadline = new Deadline(child, options)
+    const finish = (status: number | null, signal: string | null, problem = '') => {
+      deadline.clear()
+      resolve({
+        status: status ?? undefined,
+        signal: signal ?? undefined,
+        stdout: stdout(),
+        stderr: stderr() + problem,
+        timedOut: deadline.passed,
+      })
+    }
+    child.on('error', error => finish(null, null, error.message))
+    child.on('close', finish)
+    // A program that ends without reading its input is no error of ours.
+    child.stdin?.on('error', () => undefined)
+    child.stdin?.end(options.stdin ?? '')
+  })
+}
+
+/** Starts a program whose input and output are one stream, as for `virt-ssh-helper`. `said` gives its messages so far. */
+export function pipe(file: string, args: readonly string[]): { stream: Duplex; said: () => string } {
+  const child = start(file, args)
+  const said = collect(child.stderr)
+  child.stdin?.on('error', () => undefined)
+  const { stdout, stdin } = child
+  if (stdout === null || stdin === null) throw new Error(`${file} has no pipes`)
+  const stream = Duplex.from({ readable: stdout, writable: stdin })
+  child.on('error', error => stream.destroy(error))
+  stream.on('close', () => child.kill('SIGTERM'))
+  return { stream, said }
+}
+
+/** In a session of its own, so that Ctrl-C on the terminal reaches havirt alone, which decides what to do about it. */
+function start(file: string, args: readonly string[]): ChildProcess {
+  return spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true })
+}
+
+function collect(stream: NodeJS.ReadableStream | null): () => string {
+  const chunks: Buffer[] = []
+  let size = 0
+  stream?.on('data', (chunk: Buffer) => {
+    if (size < MAX_OUTPUT_BYTES) chunks.push(chunk)
+    size += chunk.length
+  })
+  return () => Buffer.concat(chunks).toString('utf8')
+}
+
+/** Ends a child at its deadline or when its caller gives up: first politely, then for certain. */
+class Deadline {
+  passed = false
+  readonly #child: ChildProcess
+  readonly #timer: NodeJS.Timeout
+  readonly #abort: AbortSignal | undefined
+  readonly #onAbort = () => this.#end()
+
+  constructor(child: ChildProcess, { timeoutMs, abort }: RunOptions) {
+    this.#child = child
+    this.#abort = abort
+    this.#timer = setTimeout(() => this.#end(), timeoutMs)
+    if (abort?.aborted) this.#end()
+    else abort?.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  clear(): void {
+    clearTimeout(this.#timer)
+    this.#abort?.removeEventListener('abort', this.#onAbort)
+  }
+
+  #end(): void {
+    this.passed = true
+    this.#child.kill('SIGTERM')
+    setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
+  }
+}

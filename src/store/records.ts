@@ -1,0 +1,154 @@
+/** The typed records of the cluster over any store: YAML texts that people can read, checked when they are read back. */
+import { parse, stringify } from 'yaml'
+import type { DomainRecord } from '../core/cluster.ts'
+import { isNodeName, type NodeRecord } from '../core/node.ts'
+import { keySegment } from './key.ts'
+import { type Store, StoreError, type Versioned } from './store.ts'
+
+/** What the last scan saw on a node: the base of "what changed since". Never evidence (rule 6). */
+export interface Population {
+  readonly [uuid: string]: { readonly name: string; readonly state: string }
+}
+
+/** Who the cluster is. */
+export interface ClusterRecord {
+  readonly id: string
+  readonly created: string
+}
+
+const NODES = 'nodes'
+const DOMAINS = 'domains'
+const POPULATION = 'population'
+const CLUSTER = 'cluster'
+/** How often a write is tried again when somebody else wrote the same record in between. */
+const ATTEMPTS = 20
+
+export class Records {
+  readonly #store: Store
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  /** All nodes by name, read fresh (rule 6: the list of nodes is read under the claim). */
+  async nodes(): Promise<Map<string, NodeRecord>> {
+    const names = await this.#store.list(NODES)
+    const records = await Promise.all(names.map(name => this.#read<NodeRecord>(`${NODES}/${name}`, isNodeRecord)))
+    return new Map(records.filter(record => record !== undefined).map(record => [record.name, record]))
+  }
+
+  async writeNode(record: NodeRecord): Promise<void> {
+    await this.#write(`${NODES}/${record.name}`, record)
+  }
+
+  /** Takes the node out of the list. Its numbers live on, so that an old writer cannot bring it back unseen. */
+  async removeNode(name: string): Promise<void> {
+    await this.#write(`${NODES}/${name}`, { removed: true })
+  }
+
+  /** What is remembered of every domain, by name. */
+  async domains(): Promise<Map<string, DomainRecord>> {
+    const segments = await this.#store.list(DOMAINS)
+    const records = await Promise.all(
+      segments.map(segment => this.#read<DomainRecord & { name: string }>(`${DOMAINS}/${segment}`, isDomainRecord)),
+    )
+    return new Map(records.filter(record => record !== undefined).map(({ name, ...record }) => [name, record]))
+  }
+
+  /** Changes one domain's record; unchanged, nothing is written. */
+  async writeDomain(name: string, record: DomainRecord): Promise<void> {
+    await this.#write(`${DOMAINS}/${keySegment(name)}`, { name, ...record })
+  }
+
+  async population(node: string): Promise<Population | undefined> {
+    return this.#read<Population>(`${POPULATION}/${node}`, isPopulation)
+  }
+
+  async writePopulation(node: string, population: Population): Promise<void> {
+    await this.#write(`${POPULATION}/${node}`, population)
+  }
+
+  async cluster(): Promise<ClusterRecord | undefined> {
+    return this.#read<ClusterRecord>(CLUSTER, isClusterRecord)
+  }
+
+  /** Makes the cluster's record if there is none; whoever was first, everybody gets the same one. */
+  async createCluster(record: ClusterRecord): Promise<ClusterRecord> {
+    await this.#store.swap(CLUSTER, 0, stringify(record))
+    const made = await this.cluster()
+    if (made === undefined)
+      throw new StoreError('the cluster record could not be written', 'check that the home folder can be written')
+    return made
+  }
+
+  async #read<T>(key: string, check: (value: unknown) => boolean): Promise<T | undefined> {
+    const found = await this.#store.read(key)
+    if (found === undefined) return undefined
+    const value = parsed(key, found)
+    if (isRemoved(value)) return undefined
+    if (!check(value)) throw damaged(key, found, 'it does not hold what it should')
+    return value as T
+  }
+
+  async #write(key: string, value: unknown): Promise<void> {
+    const text = stringify(value)
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const before = await this.#store.read(key)
+      if (before?.text === text) return
+      const result = await this.#store.swap(key, before?.version ?? 0, text)
+      if (result.outcome === 'won') return
+    }
+    throw new StoreError(`${key} could not be written: others kept writing it`, 'try again')
+  }
+}
+
+/** A record's value. Throws {@link StoreError} when the text is not YAML. */
+function parsed(key: string, found: Versioned): unknown {
+  try {
+    return parse(found.text, { maxAliasCount: 0 })
+  } catch (error) {
+    throw damaged(key, found, error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error))
+  }
+}
+
+function damaged(key: string, { version }: Versioned, problem: string): StoreError {
+  return new StoreError(
+    `the record var/${key}/${version}.yaml cannot be used: ${problem}`,
+    `the version before it is var/${key}/${version - 1}.yaml`,
+  )
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function isRemoved(value: unknown): boolean {
+  return isObject(value) && value['removed'] === true
+}
+
+const NODE_TEXTS = ['id', 'hostUuid', 'hostname', 'cpuModel', 'libvirtVersion', 'hypervisorVersion', 'updated'] as const
+const NODE_NUMBERS = ['cpus', 'memoryMiB', 'sockets', 'coresPerSocket', 'threadsPerCore', 'mhz'] as const
+
+function isNodeRecord(value: unknown): boolean {
+  if (!isObject(value) || typeof value['name'] !== 'string' || !isNodeName(value['name'])) return false
+  return (
+    NODE_TEXTS.every(key => typeof value[key] === 'string') && NODE_NUMBERS.every(key => typeof value[key] === 'number')
+  )
+}
+
+function isDomainRecord(value: unknown): boolean {
+  return isObject(value) && typeof value['name'] === 'string' && typeof value['manual'] === 'boolean'
+}
+
+function isPopulation(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    Object.values(value).every(
+      each => isObject(each) && typeof each['name'] === 'string' && typeof each['state'] === 'string',
+    )
+  )
+}
+
+function isClusterRecord(value: unknown): boolean {
+  return isObject(value) && typeof value['id'] === 'string'
+}
