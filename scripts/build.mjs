@@ -1,5 +1,5 @@
 // Bundles src/cli/main.ts into dist/: small chunks that are loaded when they are needed, since unread code costs start-up time.
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { build } from 'esbuild'
 
 const out = new URL('../dist/', import.meta.url).pathname
@@ -18,6 +18,7 @@ const fresh = await build({
   banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
   logLevel: 'warning',
   metafile: true,
+  define: { HAVIRT_VERSION: JSON.stringify(JSON.parse(await readFile('package.json', 'utf8')).version) },
 })
 // The folder itself stays: a lab has it mounted. Chunks of older builds go.
 await mkdir(out, { recursive: true })

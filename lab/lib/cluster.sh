@@ -17,6 +17,9 @@ readonly -A NEEDS=(
   [nasm]=/usr/bin/nasm
   [iproute2]=/usr/share/doc/iproute2
   [procps]=/usr/bin/pgrep
+  [mount]=/usr/bin/mount
+  [hostname]=/usr/bin/hostname
+  [bsdextrautils]=/usr/bin/hexdump
   [netcat-openbsd]=/usr/bin/nc.openbsd
 )
 
@@ -111,7 +114,6 @@ build() {
   with_host_lock make_folders
   printf '%s\n' "$nodes" >"$RUN/nodes"
   start_switch
-  # shellcheck source=node.sh
   source "$HERE/lib/node.sh"
   prepare_nodes
   for node in $(node_names); do boot "$node"; done

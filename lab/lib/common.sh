@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # used by those who read this file
 # What every part of the lab shares: names, messages, locks, and how a process
 # of the lab is known again later.
 
@@ -103,7 +103,7 @@ need_node() {
   local count=0
   need_lab
   read -r count <"$RUN/nodes"
-  [[ ${1-} =~ ^node([1-9])$ ]] && ((BASH_REMATCH[1] <= count)) ||
+  [[ ${1-} =~ ^node[1-9]$ && ${1#node} -le $count ]] ||
     refuse "there is no node '${1-}' in lab '$LAB': expected node1 to node$count."
 }
 

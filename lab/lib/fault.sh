@@ -2,9 +2,7 @@
 # Faults: what goes wrong with real machines, on demand. Each waits until it is
 # in force, and may be repeated.
 
-# shellcheck source=list.sh
 source "$HERE/lib/list.sh"
-# shellcheck source=node.sh
 source "$HERE/lib/node.sh"
 
 command_fault() {

@@ -38,7 +38,7 @@ list_one() {
 node_state() {
   local node=$1 cut other state=''
   if ! node_pid "$node"; then
-    [[ -e $RUN/$node.off ]] && say off || say dead
+    if [[ -e $RUN/$node.off ]]; then say off; else say dead; fi
     return
   fi
   if frozen "$PID"; then

@@ -126,7 +126,7 @@ export function isPresent(domain: DomainOnNode): boolean {
 const INCOMING_REASONS = new Set([2, 11])
 
 /** True when this may be the receiving (or handed-over) end of a migration: paused by libvirt for it, never run here. */
-export function isMigrationEnd(domain: DomainOnNode): boolean {
+export function isMigrationEnd(domain: Pick<DomainOnNode, 'state' | 'stateReason'>): boolean {
   return domain.state === 'paused' && INCOMING_REASONS.has(domain.stateReason)
 }
 

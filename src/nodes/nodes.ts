@@ -1,7 +1,8 @@
 /** The nodes as the pipeline sees them: one seam, behind which are real machines or the simulator's. */
 import { randomUUID } from 'node:crypto'
 import { type Command, remoteLine } from '../core/command.ts'
-import type { DomainState, NodeRecord, SilentNode, UpNode } from '../core/node.ts'
+import type { End } from '../core/migration.ts'
+import type { NodeRecord, SilentNode, UpNode } from '../core/node.ts'
 import { openConnection, procedures, type TypedParams } from '../libvirt/index.ts'
 import { type GuardTicket, guarded, raising } from './guard.ts'
 import { identityLine, type NodeIdentity, parseIdentity } from './probe.ts'
@@ -35,8 +36,8 @@ export interface Introduction {
 export interface Nodes {
   /** Asks all of them at once. Never rejects: a node that does not answer is a value. */
   look(records: readonly NodeRecord[], inquiries?: ReadonlyMap<string, Inquiry>): Promise<Look>
-  /** One domain's state on one node; undefined when the node did not answer. */
-  domainState(record: NodeRecord, uuid: string): Promise<DomainState | 'absent' | undefined>
+  /** One domain's state on one node; `absent` when it is not active there, undefined when the node did not answer. */
+  domainState(record: NodeRecord, uuid: string): Promise<End | undefined>
   /** The domain's migration job on its source node. */
   jobStats(
     record: NodeRecord,
@@ -48,8 +49,8 @@ export interface Nodes {
   ask(record: NodeRecord, order: Order): Promise<Exit>
   /** Raises the guard's generation on the node, waiting for a command that still runs there. */
   raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit>
-  /** Learns who a node is, and, with `cluster`, makes it one of ours if it is nobody's. Rejects with ssh's or libvirt's message. */
-  introduce(name: string, cluster: string): Promise<Introduction>
+  /** Learns who a node is and, with `cluster`, makes it one of that cluster's if it is nobody's. Rejects with ssh's or libvirt's message. */
+  introduce(name: string, cluster?: string): Promise<Introduction>
   /** Ends the node's master connection. */
   forget(name: string): Promise<void>
   close(): void
@@ -95,7 +96,7 @@ export class RealNodes implements Nodes {
     return { seen: new Map(seen), movedSince }
   }
 
-  domainState(record: NodeRecord, uuid: string): Promise<DomainState | 'absent' | undefined> {
+  domainState(record: NodeRecord, uuid: string): Promise<End | undefined> {
     return this.#session(record).domainState(uuid)
   }
 
@@ -123,9 +124,11 @@ export class RealNodes implements Nodes {
     return this.#run(record, raising(ticket), { timeoutMs: RAISE_TIMEOUT_MS })
   }
 
-  async introduce(name: string, cluster: string): Promise<Introduction> {
+  async introduce(name: string, cluster?: string): Promise<Introduction> {
     const reach = this.#reach(name, name === this.#here.hostname)
-    const exit = await reach.run(identityLine({ node: randomUUID(), cluster }), { timeoutMs: INTRODUCTION_TIMEOUT_MS })
+    const exit = await reach.run(identityLine(cluster === undefined ? undefined : { node: randomUUID(), cluster }), {
+      timeoutMs: INTRODUCTION_TIMEOUT_MS,
+    })
     const identity = parseIdentity(exit.stdout)
     if (identity === undefined) throw new Error(lastLine(exit.stderr) ?? 'it gave no whole answer')
     const facts = await this.#facts(reach, name)
@@ -148,7 +151,8 @@ export class RealNodes implements Nodes {
     reach: Reach,
     name: string,
   ): Promise<Omit<NodeRecord, 'name' | 'id' | 'updated' | 'hostname' | 'sshHostKey'>> {
-    const seen = await new Session(reach, { name, hostUuid: '' }, INTRODUCTION_TIMEOUT_MS).look()
+    const session = new Session(reach, { name, hostUuid: '' }, INTRODUCTION_TIMEOUT_MS)
+    const seen = await session.look().finally(() => session.close())
     if (seen.state !== 'up') throw new Error(seen.reason)
     const details = await hardware(reach)
     return { ...details, hostUuid: seen.hostUuid, cpuModel: seen.cpuModel, cpus: seen.cpus, memoryMiB: seen.memoryMiB }

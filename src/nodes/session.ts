@@ -4,6 +4,7 @@
  */
 import type { Domain } from '../core/domain.ts'
 import { parseDomain } from '../core/domain-xml.ts'
+import type { End } from '../core/migration.ts'
 import type { CpuVerdict, DomainOnNode, DomainState, NodeRecord, SilentNode, UpNode } from '../core/node.ts'
 import {
   type Access,
@@ -89,14 +90,14 @@ export class Session {
     }
   }
 
-  /** One domain's state, `absent` when the node does not know it, undefined when the node did not answer. */
-  async domainState(uuid: string): Promise<DomainState | 'absent' | undefined> {
+  /** One domain's state; `absent` when the node does not have it active, undefined when the node did not answer. */
+  async domainState(uuid: string): Promise<End | undefined> {
     try {
       return await this.#inTime(async () => {
         const connection = await this.#open()
         const { domain } = await connection.call(procedures.domainLookupByUUID, { uuid })
-        const { state } = await connection.call(procedures.domainGetState, { domain, flags: 0 })
-        return stateName(state)
+        const { state, reason } = await connection.call(procedures.domainGetState, { domain, flags: 0 })
+        return state === SHUTOFF ? 'absent' : { state: stateName(state), stateReason: reason }
       })
     } catch (error) {
       if (error instanceof LibvirtError && error.code === errorCode.noDomain) return 'absent'

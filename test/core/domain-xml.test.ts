@@ -4,9 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs'
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { DiskSource, Domain } from '../../src/core/domain.ts'
+import { diffDefinitions } from '../../src/core/domain-diff.ts'
 import {
   DomainXmlError,
-  diffDefinitions,
   diskIdentity,
   exclusiveDisks,
   isDomainName,

@@ -65,6 +65,8 @@ export interface ServerOptions extends World {
   /** Answers of a test's own, asked anew each time; they win over those from the world. */
   readonly answers?: Answers
   readonly misbehave?: (call: SeenCall) => Misbehaviour | undefined
+  /** False for benchmarks: no call is kept in {@link ProtocolServer.calls}. */
+  readonly recordCalls?: boolean
 }
 
 const DEFAULT_MAX_REQUESTS = 5
@@ -119,8 +121,6 @@ export class ProtocolServer {
   mostOutstanding = 0
   pongs = 0
   pings = 0
-  /** Turned off for benchmarks, which would keep every call. */
-  recordCalls = true
 
   constructor(options: ServerOptions) {
     this.options = options
@@ -314,15 +314,17 @@ class Session {
     this.#working++
     const { procedure, serial, payload } = packet
     const call = { name: namesByNumber.get(procedure), procedure, serial, payload }
-    if (this.#server.recordCalls) this.#server.calls.push(call)
+    // A copy, so that a few bytes do not keep the whole piece in which they came.
+    if (this.#server.options.recordCalls ?? true) this.#server.calls.push({ ...call, payload: Buffer.from(payload) })
     const misbehaviour = this.#server.options.misbehave?.(call)
     if (misbehaviour === undefined) this.#finish(packet)
     else this.#misbehave(packet, misbehaviour)
   }
 
   #finish(packet: Packet, bytes = this.#answer(packet)): void {
-    this.send(bytes)
+    // First, since a stream in memory brings the next call before `send` returns.
     this.#working--
+    this.send(bytes)
   }
 
   /** An answer outside the reading of calls: it may make room for the next one. */
@@ -336,7 +338,8 @@ class Session {
       case 'silence':
         return
       case 'close':
-        return this.destroy()
+        this.#stream.end(() => this.destroy())
+        return
       case 'garbage':
         return this.#finish(packet, Buffer.from(how.bytes))
       case 'cut':

@@ -1,0 +1,45 @@
+/** Config -> parts. The only place that chooses what is real. */
+import { readFile } from 'node:fs/promises'
+import { homedir, hostname } from 'node:os'
+import { join } from 'node:path'
+import type { Interrupt } from './execute.ts'
+import { RealNodes } from './nodes/nodes.ts'
+import { IDENTITY_FILE, parseIdentity } from './nodes/probe.ts'
+import { privateFolder, Ssh } from './nodes/ssh.ts'
+import type { Parts } from './operate.ts'
+import type { Progress } from './report.ts'
+import { Claims } from './store/claims.ts'
+import { systemClock } from './store/clock.ts'
+import { type Home, type LocalIdentity, openHome } from './store/home.ts'
+import { thisProcess } from './store/owner.ts'
+
+/** Opens the home folder and connects everything to the real world. Rejects with StoreError, ConfigError or SshError. */
+export async function assemble(homePath: string, progress: Progress, interrupt: Interrupt): Promise<Parts> {
+  const local = await localIdentity()
+  const home = await openHome(homePath, local)
+  return { ...(await realParts(home, local)), home, progress, interrupt }
+}
+
+async function realParts(home: Home, local: LocalIdentity) {
+  const { config } = home
+  const ssh = new Ssh(await privateFolder(runtimeFolder()), config.ssh)
+  const here = { hostname: hostname(), ...(local.node === undefined ? {} : { id: local.node }) }
+  const nodes = new RealNodes(ssh, here, config.libvirt.uri, config.observe.timeoutMs)
+  const claims = new Claims(home.store, systemClock, await thisProcess(), config.claim.ttlMs)
+  return { nodes, claims, clock: systemClock, ...(local.node === undefined ? {} : { hereId: local.node }) }
+}
+
+/** What this machine's id file says; nothing on a machine that is no node. */
+async function localIdentity(): Promise<LocalIdentity> {
+  const text = await readFile(IDENTITY_FILE, 'utf8').catch(error =>
+    error.code === 'ENOENT' ? undefined : Promise.reject(error),
+  )
+  return text === undefined ? {} : (parseIdentity(`hostname: ${hostname()}\n${text}\nend:`) ?? {})
+}
+
+/** Where control sockets live: never on the share, and short, since a unix socket's path ends at 108 bytes. */
+function runtimeFolder(): string {
+  if (process.getuid?.() === 0) return '/run/havirt'
+  const runtime = process.env['XDG_RUNTIME_DIR']
+  return runtime === undefined ? join(homedir(), '.havirt') : join(runtime, 'havirt')
+}

@@ -1,0 +1,44 @@
+/** Ctrl-C and SIGTERM. A read ends at once; a change ends its step, or asks, and a second Ctrl-C leaves at once. */
+import { createInterface } from 'node:readline/promises'
+import type { Interrupt } from '../execute.ts'
+import { exitStatus } from '../report.ts'
+
+const INTERRUPTED = 130
+
+/** `changes`: the command may be changing something, so it must not simply vanish. */
+export function terminalInterrupt(changes: boolean): Interrupt {
+  const handlers: (() => void)[] = []
+  let requested = false
+  const hear = () => {
+    if (!changes) process.exit(INTERRUPTED)
+    const handler = handlers.at(-1)
+    if (handler !== undefined && !requested) return handler()
+    if (requested) process.exit(exitStatus.unknown)
+    requested = true
+    process.stderr.write(
+      '\nhavirt: the step under way is finished first; Ctrl-C again leaves at once, and the next command sees what was left\n',
+    )
+  }
+  process.on('SIGINT', hear)
+  process.on('SIGTERM', hear)
+  return {
+    onInterrupt: handler => {
+      handlers.push(handler)
+      return () => {
+        handlers.splice(handlers.indexOf(handler), 1)
+      }
+    },
+    confirmAbort,
+    requested: () => requested,
+  }
+}
+
+async function confirmAbort(question: string): Promise<boolean> {
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return true
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return /^y(es)?$/i.test((await terminal.question(`\n${question} [y/N] `)).trim())
+  } finally {
+    terminal.close()
+  }
+}

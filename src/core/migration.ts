@@ -1,0 +1,57 @@
+/** What has become of a migration that broke or was interrupted: the table of docs/safety.md, as a pure function. */
+import { type DomainState, isMigrationEnd } from './node.ts'
+
+/** One end of a migration as its node shows it; `absent` also when the node knows the domain only as shut off. */
+export type End = { readonly state: DomainState; readonly stateReason: number } | 'absent'
+
+/** What the two ends say, and so what may be done. */
+export type Verdict =
+  /** It runs on the target, and the source has let go. */
+  | 'moved'
+  /** It runs on the source; the target has nothing. */
+  | 'stayed'
+  /** It runs on the source; what waits on the target never ran and must go. */
+  | 'destroyTarget'
+  /** Both wait and the target never ran: the target goes, the source runs on. */
+  | 'destroyTargetResumeSource'
+  /** It runs on the target, and the source still holds a paused copy that must never run again. */
+  | 'destroySource'
+  /** It runs on both. Nobody touches anything. */
+  | 'twice'
+  /** Nobody can say which copy is the right one. Nobody touches anything. */
+  | 'unclear'
+
+/** virDomainPausedReason POSTCOPY and POSTCOPY_FAILED: half of the memory is on either side. */
+const POST_COPY_REASONS = new Set([12, 13])
+/** virDomainPausedReason MIGRATION: libvirt paused the source to hand it over. */
+const PAUSED_FOR_MIGRATION = 2
+
+/** The verdict on the two ends, once no job is under way. Safety rule table "Broken or interrupted migration". */
+export function judgeMigration(source: End, target: End): Verdict {
+  if (isPostCopy(source) || isPostCopy(target)) return 'unclear'
+  if (isRunning(target)) return afterTargetRan(source)
+  if (isRunning(source)) return waitsUnrun(target) ? 'destroyTarget' : target === 'absent' ? 'stayed' : 'unclear'
+  return pausedForIt(source) && waitsUnrun(target) ? 'destroyTargetResumeSource' : 'unclear'
+}
+
+function afterTargetRan(source: End): Verdict {
+  if (source === 'absent') return 'moved'
+  if (isRunning(source)) return 'twice'
+  return pausedForIt(source) ? 'destroySource' : 'unclear'
+}
+
+function isRunning(end: End): boolean {
+  return end !== 'absent' && (end.state === 'running' || end.state === 'blocked' || end.state === 'shutdown')
+}
+
+function pausedForIt(end: End): boolean {
+  return end !== 'absent' && end.state === 'paused' && end.stateReason === PAUSED_FOR_MIGRATION
+}
+
+function waitsUnrun(end: End): boolean {
+  return end !== 'absent' && isMigrationEnd(end)
+}
+
+function isPostCopy(end: End): boolean {
+  return end !== 'absent' && end.state === 'paused' && POST_COPY_REASONS.has(end.stateReason)
+}

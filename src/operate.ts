@@ -1,0 +1,229 @@
+/**
+ * The pipeline of every verb that changes a domain: claim -> observe -> plan -> check -> show | execute -> record.
+ * It reaches the world through three seams only, Nodes, Store and Clock, and so runs on a simulated one unchanged.
+ */
+import { type Cluster, type Identity, identityOf, sightingsOf } from './core/cluster.ts'
+import { script } from './core/command.ts'
+import { violations } from './core/invariants.ts'
+import type { Node, NodeRecord } from './core/node.ts'
+import type { Plan } from './core/plan/plan.ts'
+import { refuse } from './core/refusal.ts'
+import { nodesOf } from './core/step.ts'
+import { type Execution, executeSteps, type Interrupt } from './execute.ts'
+import { guardComment } from './nodes/guard.ts'
+import type { Look, Nodes } from './nodes/nodes.ts'
+import type { Inquiry } from './nodes/session.ts'
+import { exitStatus, failure, note, type Progress, type Report, refusedReport, type StepResult } from './report.ts'
+import {
+  type Claim,
+  ClaimLostError,
+  type ClaimRecord,
+  type ClaimRequest,
+  type Claims,
+  ownerText,
+} from './store/claims.ts'
+import type { Clock } from './store/clock.ts'
+import type { Home } from './store/home.ts'
+
+/** Everything an operation works with. Made in assemble.ts, or by a test. */
+export interface Parts {
+  readonly home: Home
+  readonly nodes: Nodes
+  readonly claims: Claims
+  readonly clock: Clock
+  /** The id of the node that this machine is, if it is one. */
+  readonly hereId?: string
+  readonly progress: Progress
+  readonly interrupt: Interrupt
+}
+
+/** A change of one domain, as a verb describes it. */
+export interface DomainChange {
+  readonly domain: string
+  /** The words of the command, shown to whoever the claim keeps out. */
+  readonly verb: string
+  /** Pure: the plan for what was observed. */
+  plan(cluster: Cluster): Plan
+  /** What the second look must ask of which node, judged by the first. */
+  inquire?(cluster: Cluster): ReadonlyMap<string, Inquiry>
+}
+
+/** How a door wants it done. */
+export interface Mode {
+  /** Act; otherwise only show. */
+  readonly act: boolean
+  /** "Already so" is success. */
+  readonly ensure: boolean
+}
+
+/** How often a look is repeated because the domain moved meanwhile, and how long it is given to come to rest. */
+const LOOKS = 5
+const REST_MS = 300
+
+/** Shows or carries out a change of one domain. Rejects only when the store or havirt itself fails. */
+export async function changeDomain(parts: Parts, change: DomainChange, mode: Mode): Promise<Report> {
+  if (!mode.act) return showChange(parts, change, mode)
+  const identity = await identify(parts, change.domain)
+  if (identity === undefined) return showChange(parts, change, mode)
+  const acquired = await parts.claims.acquire(await claimRequest(parts, identity, change.verb))
+  if ('heldBy' in acquired) return refusedReport([claimedRefusal(change.domain, acquired.heldBy)])
+  return underClaim(acquired.claim, async claim => {
+    const unsettled = await settleDoubts(parts, claim)
+    const planned = await observeAndPlan(parts, change)
+    if (planned.plan.kind !== 'steps') return planReport(planned.plan, mode, unsettled)
+    const wrong = violations(planned.cluster, planned.plan.steps)
+    if (wrong.length > 0) return brokenPlan(wrong)
+    const execution = await executeSteps(parts, claim, planned.cluster, planned.plan.steps)
+    return executionReport(execution, planned.plan.notes)
+  })
+}
+
+/** Runs `work` under the claim and releases it whatever happens; a claim that was lost needs no release. */
+export async function underClaim(claim: Claim, work: (claim: Claim) => Promise<Report>): Promise<Report> {
+  try {
+    return await work(claim)
+  } catch (error) {
+    if (!(error instanceof ClaimLostError)) throw error
+    return {
+      exit: exitStatus.unknown,
+      messages: [failure(error.message, 'havirt started nothing more; look what is true now: havirt node scan')],
+    }
+  } finally {
+    await claim.release().catch(() => undefined)
+  }
+}
+
+async function showChange(parts: Parts, change: DomainChange, mode: Mode): Promise<Report> {
+  const { plan, cluster } = await observeAndPlan(parts, change)
+  if (plan.kind !== 'steps') return planReport(plan, mode, [])
+  const wrong = violations(cluster, plan.steps)
+  if (wrong.length > 0) return brokenPlan(wrong)
+  const lines = script(plan.steps, parts.home.config.libvirt.uri, cluster.here)
+  const acts = plan.steps.some(each => nodesOf(each).length > 0)
+  return { exit: exitStatus.done, script: [...(acts ? guardComment() : []), ...lines], messages: plan.notes.map(note) }
+}
+
+function planReport(plan: Exclude<Plan, { kind: 'steps' }>, mode: Mode, doubts: readonly string[]): Report {
+  const notes = doubts.map(note)
+  if (plan.kind === 'refused')
+    return { ...refusedReport(plan.refusals), messages: [...refusedReport(plan.refusals).messages, ...notes] }
+  const report = refusedReport([plan.refusal])
+  if (!mode.ensure) return report
+  return { exit: exitStatus.done, messages: [note(`nothing to do: ${report.messages[0]?.text}`)] }
+}
+
+/** The planner made a plan that the rules forbid: a defect of havirt, stopped by the checker before it could do harm. */
+function brokenPlan(wrong: readonly { rule: number; problem: string }[]): Report {
+  const messages = wrong.map(({ rule, problem }) =>
+    failure(
+      `the plan would break safety rule ${rule}: ${problem}`,
+      'nothing was done; this is a defect of havirt, please report it',
+    ),
+  )
+  return { exit: exitStatus.failed, messages }
+}
+
+function executionReport(execution: Execution, notes: readonly string[]): Report {
+  return { exit: execution.exit, results: execution.results, messages: [...notes.map(note), ...execution.messages] }
+}
+
+/** Where a command could not be seen to its end, raises the guard on its node first: it waits for what still runs there (rule 12). */
+export async function settleDoubts(parts: Parts, claim: Claim): Promise<string[]> {
+  const { doubts, generation, uuid } = claim.record
+  const records = await parts.home.records.nodes()
+  const unsettled: string[] = []
+  for (const node of new Set(doubts.map(doubt => doubt.node))) {
+    const record = records.get(node)
+    const exit =
+      record === undefined ? undefined : await parts.nodes.raise(record, { uuid, generation, nodeId: record.id })
+    if (exit?.status === 0) claim.settled(node)
+    else
+      unsettled.push(
+        `a command that was sent to ${node} earlier may still be carried out there: ${doubts.find(doubt => doubt.node === node)?.command}`,
+      )
+  }
+  return unsettled
+}
+
+/** The identity to claim: what runs says more than what is defined. Undefined when nobody knows the domain. */
+export async function identify(parts: Parts, name: string): Promise<(Identity & { uuid: string }) | undefined> {
+  const cluster = await observeOnce(parts)
+  const seen = sightingsOf(cluster, { name }).sort((a, b) => Number(b.domain.active) - Number(a.domain.active))[0]
+    ?.domain
+  const defined = cluster.definitions.get(name)?.domain
+  const described = seen?.active ? (seen.definition ?? defined) : (defined ?? seen?.definition)
+  const uuid = seen?.active ? seen.uuid : (defined?.uuid ?? seen?.uuid)
+  if (uuid === undefined) return undefined
+  return { ...(described === undefined ? { disks: [] } : identityOf(described)), name, uuid }
+}
+
+export async function claimRequest(
+  parts: Parts,
+  identity: Identity & { uuid: string },
+  verb: string,
+): Promise<ClaimRequest> {
+  const here = hereAmong(await parts.home.records.nodes(), parts.hereId)
+  return { identity, verb, ...(here === undefined ? {} : { node: here }) }
+}
+
+export function claimedRefusal(domain: string, by: ClaimRecord) {
+  return refuse('claimed', { domain, owner: ownerText(by), since: by.since, verb: by.verb })
+}
+
+async function observeAndPlan(parts: Parts, change: DomainChange): Promise<{ cluster: Cluster; plan: Plan }> {
+  const cluster = await observeTwice(parts, change.domain, change.inquire)
+  if (cluster === 'changing') {
+    const plan: Plan = { kind: 'refused', refusals: [refuse('changing', { domain: change.domain })] }
+    return { cluster: await observeOnce(parts), plan }
+  }
+  return { cluster, plan: change.plan(cluster) }
+}
+
+/** One look at every node: for showing, and for what no decision rests on. */
+export async function observeOnce(parts: Parts): Promise<Cluster> {
+  const records = await parts.home.records.nodes()
+  const look = await parts.nodes.look([...records.values()])
+  return assembleCluster(parts, records, look)
+}
+
+/**
+ * Rule 5: two looks, the second begun when every node had answered the first, with no lifecycle event of the domain in between.
+ * A node that was silent in the first stays silent: it would count as unknown anyway, and need not be waited for twice.
+ */
+export async function observeTwice(
+  parts: Parts,
+  domain: string,
+  inquire?: DomainChange['inquire'],
+): Promise<Cluster | 'changing'> {
+  for (let attempt = 0; attempt < LOOKS; attempt++) {
+    const records = await parts.home.records.nodes()
+    const first = await parts.nodes.look([...records.values()])
+    const cluster = await assembleCluster(parts, records, first)
+    const answered = [...records.values()].filter(({ name }) => first.seen.get(name)?.state === 'up')
+    const second = await parts.nodes.look(answered, inquire?.(cluster))
+    const uuid = cluster.definitions.get(domain)?.domain?.uuid
+    if (!first.movedSince({ name: domain, ...(uuid === undefined ? {} : { uuid }) })) {
+      return assembleCluster(parts, records, { ...second, seen: new Map([...first.seen, ...second.seen]) })
+    }
+    await parts.clock.sleep(REST_MS)
+  }
+  return 'changing'
+}
+
+async function assembleCluster(parts: Parts, records: ReadonlyMap<string, NodeRecord>, look: Look): Promise<Cluster> {
+  const [definitions, domains] = await Promise.all([parts.home.definitions.all(), parts.home.records.domains()])
+  const nodes = new Map<string, Node>()
+  for (const [name, record] of records) {
+    const seen = look.seen.get(name)
+    if (seen !== undefined) nodes.set(name, { name, record, seen })
+  }
+  const here = hereAmong(records, parts.hereId)
+  return { nodes, definitions, records: domains, config: parts.home.config, ...(here === undefined ? {} : { here }) }
+}
+
+/** The name of the node that this machine is. */
+export function hereAmong(records: ReadonlyMap<string, NodeRecord>, hereId: string | undefined): string | undefined {
+  return [...records.values()].find(({ id }) => id === hereId)?.name
+}
+
+export type { StepResult }

@@ -1,0 +1,350 @@
+/** Operations on nodes: update, list, scan, remove. */
+import { type Cluster, presentTwice } from '../core/cluster.ts'
+import { type Command, pasteableLine } from '../core/command.ts'
+import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
+import { type Refusal, refuse } from '../core/refusal.ts'
+import { hereAmong, observeOnce, type Parts } from '../operate.ts'
+import {
+  type Column,
+  exitStatus,
+  failure,
+  type Message,
+  note,
+  type Report,
+  refusalMessage,
+  refusedReport,
+  type Table,
+  warning,
+} from '../report.ts'
+import type { Population } from '../store/records.ts'
+import { type Input, type Operation, requiredWord, words } from './operation.ts'
+
+const NODE_COLUMNS: readonly Column[] = [
+  { key: 'node', title: 'NODE', help: 'the name, and the alias by which ssh reaches it' },
+  { key: 'hostname', title: 'HOSTNAME', help: 'what the machine calls itself' },
+  { key: 'cpuModel', title: 'CPU MODEL', help: "the host CPU by libvirt's name" },
+  { key: 'cpus', title: 'CPUS', align: 'right', help: 'CPU threads' },
+  { key: 'mhz', title: 'MHZ', align: 'right', help: 'CPU frequency as libvirt tells it' },
+  { key: 'memoryMiB', title: 'MEMORY', align: 'right', unit: 'MiB', help: 'memory of the machine' },
+  { key: 'libvirt', title: 'LIBVIRT', help: "libvirt's version" },
+  { key: 'hypervisor', title: 'QEMU', help: "the hypervisor's version" },
+  { key: 'updated', title: 'UPDATED', help: 'when node update last recorded this, by the clock of who did' },
+]
+
+const SCAN_COLUMNS: readonly Column[] = [
+  { key: 'node', title: 'NODE', help: 'the node that shows the domain' },
+  { key: 'domain', title: 'DOMAIN', help: 'the domain; - when the node has none' },
+  { key: 'state', title: 'STATE', help: "libvirt's state of the domain, or unreachable or busy for the whole node" },
+  { key: 'vcpus', title: 'VCPUS', align: 'right', help: 'virtual CPUs' },
+  { key: 'memoryMiB', title: 'MEMORY', align: 'right', unit: 'MiB', help: 'maximum memory' },
+  {
+    key: 'kind',
+    title: 'DEFINED',
+    help: 'transient, or persistent (defined on the node itself), with autostart, saved',
+  },
+  { key: 'change', title: 'SINCE LAST SCAN', help: 'new, or the state before; empty when nothing changed' },
+]
+
+export const nodeOperations: readonly Operation[] = [
+  {
+    name: 'node update',
+    summary: 'record what nodes are, and add new ones',
+    description:
+      'Asks each node who it is and what it has, and records it. A node that is not known yet is added: it gets an id of its own in /var/lib/havirt/id, which later commands check. Without names, or with ALL, every known node is asked.',
+    args: [
+      { name: 'NODE', help: 'ssh alias of a node', required: false, many: true, complete: 'node', words: ['ALL'] },
+    ],
+    options: [],
+    changes: false,
+    columns: NODE_COLUMNS,
+    examples: ['havirt node update node1 node2 node3', 'havirt node update'],
+    run: updateNodes,
+  },
+  {
+    name: 'node list',
+    summary: 'list the recorded nodes',
+    description: 'Prints what node update recorded, without asking the nodes.',
+    args: [],
+    options: [],
+    changes: false,
+    columns: NODE_COLUMNS,
+    examples: ['havirt node list', 'havirt node list -o json'],
+    run: async parts => nodeTable(await parts.home.records.nodes()),
+  },
+  {
+    name: 'node scan',
+    summary: 'find which domain runs on which node',
+    description:
+      'Asks all nodes at once, shows every domain that is not simply off, and what changed since the last scan, and records it. A node that does not answer within observe.timeoutMs is shown as unreachable (status 4); a domain on two nodes at once ends with status 6.',
+    args: [{ name: 'NODE', help: 'only these nodes', required: false, many: true, complete: 'node' }],
+    options: [{ flags: '--all', help: 'show domains that are shut off, too' }],
+    changes: false,
+    columns: SCAN_COLUMNS,
+    examples: ['havirt node scan', '*/5 * * * * root havirt node scan -q'],
+    run: scanNodes,
+  },
+  {
+    name: 'node remove',
+    summary: 'take a node out of the cluster',
+    description:
+      'Takes an empty node out of the list and removes its id file. Refused while the node has any domain, and while it does not answer: it could be running everything.',
+    args: [{ name: 'NODE', help: 'the node', required: true, complete: 'node' }],
+    options: [],
+    changes: true,
+    examples: ['havirt node remove node3', 'havirt -y node remove node3'],
+    run: removeNode,
+  },
+]
+
+function nodeTable(records: ReadonlyMap<string, NodeRecord>): Report {
+  const rows = [...records.values()].map(record => ({
+    node: record.name,
+    hostname: record.hostname,
+    cpuModel: record.cpuModel,
+    cpus: record.cpus,
+    mhz: record.mhz,
+    memoryMiB: record.memoryMiB,
+    libvirt: record.libvirtVersion,
+    hypervisor: record.hypervisorVersion,
+    updated: record.updated.replace(/\.\d+Z$/, 'Z'),
+  }))
+  const hint = records.size === 0 ? [note('there is no node yet; add the first with: havirt node update NODE')] : []
+  return { exit: exitStatus.done, table: { columns: NODE_COLUMNS, rows }, messages: hint }
+}
+
+async function updateNodes(parts: Parts, input: Input): Promise<Report> {
+  const known = await parts.home.records.nodes()
+  const asked = words(input, 'NODE')
+  const names = asked.length === 0 || asked.includes('ALL') ? [...known.keys()] : [...new Set(asked)]
+  const messages = await Promise.all(names.map(name => updateNode(parts, known, name)))
+  const report = nodeTable(selected(await parts.home.records.nodes(), names))
+  const failures = messages.filter(message => message !== undefined)
+  const exit =
+    failures.length === 0
+      ? exitStatus.done
+      : failures.length < names.length
+        ? exitStatus.partly
+        : failures.every(({ kind }) => kind === 'refused')
+          ? exitStatus.refused
+          : exitStatus.failed
+  return { ...report, exit, messages: [...(names.length === 0 ? report.messages : []), ...failures] }
+}
+
+function selected(records: ReadonlyMap<string, NodeRecord>, names: readonly string[]): Map<string, NodeRecord> {
+  return new Map([...records].filter(([name]) => names.includes(name)))
+}
+
+async function updateNode(
+  parts: Parts,
+  known: ReadonlyMap<string, NodeRecord>,
+  name: string,
+): Promise<Message | undefined> {
+  if (!isNodeName(name))
+    return failure(
+      `'${name}' cannot be a node's name`,
+      'a name has letters, digits, dots, dashes and underscores, and begins with a letter or digit',
+    )
+  const before = known.get(name)
+  try {
+    const { identity, record } = await parts.nodes.introduce(
+      name,
+      before === undefined ? parts.home.clusterId : undefined,
+    )
+    const refusal = strangeness(parts, known, name, { ...record, id: identity.node ?? '' }, identity.cluster)
+    if (refusal !== undefined) return refusalMessage(refusal)
+    await parts.home.records.writeNode({
+      ...record,
+      name,
+      id: identity.node ?? '',
+      updated: new Date(parts.clock.now()).toISOString(),
+    })
+    return undefined
+  } catch (error) {
+    return failure(
+      `${name} cannot be reached: ${error instanceof Error ? error.message : String(error)}`,
+      `check by hand: ssh ${name} virsh -c ${parts.home.config.libvirt.uri} list`,
+    )
+  }
+}
+
+/** Rule 7: why the machine that answered may not be recorded under this name. */
+function strangeness(
+  parts: Parts,
+  known: ReadonlyMap<string, NodeRecord>,
+  name: string,
+  now: Pick<NodeRecord, 'id' | 'hostUuid' | 'sshHostKey'>,
+  cluster: string | undefined,
+): Refusal | undefined {
+  if (cluster !== parts.home.clusterId || now.id === '') {
+    return refuse('nodeIdentity', {
+      node: name,
+      problem: cluster === undefined ? 'it has lost /var/lib/havirt/id' : `it belongs to another cluster (${cluster})`,
+    })
+  }
+  const before = known.get(name)
+  const twin = [...known.values()].find(
+    other => other.name !== name && (other.id === now.id || other.hostUuid === now.hostUuid),
+  )
+  if (twin !== undefined)
+    return refuse('nodeIdentity', { node: name, problem: `it is the machine that is already known as ${twin.name}` })
+  const changed =
+    before === undefined
+      ? []
+      : CHANGES.filter(({ key }) => before[key] !== undefined && now[key] !== undefined && before[key] !== now[key])
+  return changed.length === 0
+    ? undefined
+    : refuse('nodeIdentity', { node: name, problem: `${changed.map(({ text }) => text).join(' and ')} changed` })
+}
+
+const CHANGES = [
+  { key: 'id', text: 'its id' },
+  { key: 'hostUuid', text: 'its host uuid' },
+  { key: 'sshHostKey', text: 'its ssh host key' },
+] as const
+
+async function scanNodes(parts: Parts, input: Input): Promise<Report> {
+  const records = await parts.home.records.nodes()
+  const asked = words(input, 'NODE')
+  const unknown = asked.find(name => !records.has(name))
+  if (unknown !== undefined)
+    return refusedReport([refuse('unknownNode', { node: unknown, known: [...records.keys()] })])
+  if (records.size === 0)
+    return {
+      exit: exitStatus.done,
+      messages: [note('there is no node yet; add the first with: havirt node update NODE')],
+    }
+  const wanted = asked.length === 0 ? [...records.values()] : asked.flatMap(name => records.get(name) ?? [])
+  const cluster = await lookAt(parts, wanted)
+  const before = new Map(
+    await Promise.all(wanted.map(async ({ name }) => [name, await parts.home.records.population(name)] as const)),
+  )
+  await recordPopulations(parts, cluster)
+  return scanReport(cluster, before, input.options['all'] === true)
+}
+
+/** A domain that seems to be present twice is looked for again: a healthy migration can look like that once (rule 5). */
+async function lookAt(parts: Parts, records: readonly NodeRecord[]): Promise<Cluster> {
+  const first = clusterOf(parts, records, (await parts.nodes.look(records)).seen)
+  if (presentTwice(first).every(({ migrating }) => migrating)) return first
+  return clusterOf(parts, records, (await parts.nodes.look(records)).seen)
+}
+
+function clusterOf(
+  parts: Parts,
+  records: readonly NodeRecord[],
+  seen: Awaited<ReturnType<Parts['nodes']['look']>>['seen'],
+): Cluster {
+  const nodes = records.flatMap(record => {
+    const answer = seen.get(record.name)
+    return answer === undefined ? [] : [[record.name, { name: record.name, record, seen: answer }] as const]
+  })
+  return { nodes: new Map(nodes), definitions: new Map(), records: new Map(), config: parts.home.config }
+}
+
+async function recordPopulations(parts: Parts, cluster: Cluster): Promise<void> {
+  const up = [...cluster.nodes.values()].flatMap(({ name, seen }) => (seen.state === 'up' ? [{ name, seen }] : []))
+  await Promise.all(up.map(({ name, seen }) => parts.home.records.writePopulation(name, populationOf(seen.domains))))
+}
+
+function populationOf(domains: readonly DomainOnNode[]): Population {
+  const sorted = [...domains].sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
+  return Object.fromEntries(sorted.map(({ uuid, name, state }) => [uuid, { name, state }]))
+}
+
+function scanReport(cluster: Cluster, before: ReadonlyMap<string, Population | undefined>, all: boolean): Report {
+  const rows = [...cluster.nodes.values()].flatMap(({ name, seen }) => {
+    if (seen.state !== 'up') return [{ node: name, domain: '-', state: seen.state }]
+    const shown = seen.domains.filter(domain => all || domain.active || domain.managedSave || domain.autostart)
+    return shown.length === 0
+      ? [{ node: name, domain: '-', state: '-' }]
+      : shown.map(domain => scanRow(name, domain, before.get(name)))
+  })
+  const gone = [...before].flatMap(([node, population]) => goneFrom(cluster, node, population))
+  const silent = [...cluster.nodes.values()].flatMap(({ name, seen }) =>
+    seen.state === 'up' ? [] : [warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint)],
+  )
+  const twice = presentTwice(cluster)
+  const table: Table = { columns: SCAN_COLUMNS, rows }
+  const messages = [...gone, ...silent, ...twice.map(twiceMessage)]
+  if (twice.some(({ migrating }) => !migrating)) return { exit: exitStatus.twice, table, messages }
+  return { exit: silent.length > 0 ? exitStatus.partly : exitStatus.done, table, messages }
+}
+
+function twiceMessage({ name, nodes, migrating }: ReturnType<typeof presentTwice>[number]): Message {
+  return migrating
+    ? note(`${name} is moving between ${nodes.join(' and ')}`)
+    : failure(
+        `${name} IS PRESENT ON ${nodes.join(' AND ')} AT ONCE`,
+        'its disk is being destroyed: find the right copy now, and destroy the other with virsh',
+      )
+}
+
+function scanRow(node: string, domain: DomainOnNode, before: Population | undefined) {
+  const old = before?.[domain.uuid]
+  return {
+    node,
+    domain: domain.name,
+    state: domain.state,
+    vcpus: domain.vcpus,
+    memoryMiB: domain.memoryMiB,
+    kind: [
+      domain.persistent ? 'persistent' : 'transient',
+      domain.autostart ? 'autostart' : '',
+      domain.managedSave ? 'saved' : '',
+    ]
+      .filter(each => each !== '')
+      .join(', '),
+    change:
+      before === undefined ? '' : old === undefined ? 'new' : old.state === domain.state ? '' : `was ${old.state}`,
+  }
+}
+
+function goneFrom(cluster: Cluster, node: string, before: Population | undefined): Message[] {
+  const seen = cluster.nodes.get(node)?.seen
+  if (before === undefined || seen?.state !== 'up') return []
+  const uuids = new Set(seen.domains.map(({ uuid }) => uuid))
+  return Object.entries(before)
+    .filter(([uuid]) => !uuids.has(uuid))
+    .map(([, { name, state }]) => note(`${name} is gone from ${node} (it was ${state} at the last scan)`))
+}
+
+async function removeNode(parts: Parts, input: Input): Promise<Report> {
+  const name = requiredWord(input, 'NODE')
+  const cluster = await observeOnce(parts)
+  const node = cluster.nodes.get(name)
+  if (node === undefined)
+    return refusedReport([refuse('unknownNode', { node: name, known: [...cluster.nodes.keys()] })])
+  const { seen, record } = node
+  if (seen.state !== 'up')
+    return refusedReport([
+      refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint }),
+    ])
+  if (seen.domains.length > 0)
+    return refusedReport([refuse('nodeNotEmpty', { node: name, domains: seen.domains.map(domain => domain.name) })])
+  const command: Command = { node: name, argv: ['rm', '-f', '/var/lib/havirt/id'] }
+  if (!input.mode.act) {
+    const here = hereAmong(await parts.home.records.nodes(), parts.hereId)
+    return {
+      exit: exitStatus.done,
+      script: [`# take ${name} out of the list of nodes`, pasteableLine(command, here)],
+      messages: [],
+    }
+  }
+  await parts.home.records.removeNode(name)
+  const exit = await parts.nodes.act(
+    record,
+    { uuid: record.id, generation: 1, nodeId: record.id },
+    { command, timeoutMs: 10_000 },
+  )
+  await parts.nodes.forget(name)
+  const left =
+    exit.status === 0
+      ? []
+      : [
+          warning(
+            `/var/lib/havirt/id is still on ${name}: ${exit.stderr.trim()}`,
+            'remove it by hand before the machine joins another cluster',
+          ),
+        ]
+  return { exit: exitStatus.done, messages: [note(`${name} is no longer a node of this cluster`), ...left] }
+}

@@ -1,0 +1,99 @@
+/** What one row of the table of operations is. CLI, completion and man page (later HTTP) read nothing else. */
+import type { Mode, Parts } from '../operate.ts'
+import { type Column, type ExitStatus, exitStatus, type Report } from '../report.ts'
+
+/** A positional argument. */
+export interface Argument {
+  /** As usage shows it: `NODE`. */
+  readonly name: string
+  readonly help: string
+  readonly required: boolean
+  /** It takes all words that are left. */
+  readonly many?: boolean
+  /** What a shell offers for it. */
+  readonly complete?: 'node' | 'domain'
+  /** Words with a meaning of their own, offered, too. */
+  readonly words?: readonly string[]
+}
+
+/** An option, with at most one value. */
+export interface Option {
+  /** `--auto`, or `--timeout SECONDS` when it takes a value. */
+  readonly flags: string
+  readonly help: string
+  /** A value is text unless this says a whole number from `min` to `max`. */
+  readonly range?: { readonly min: number; readonly max: number }
+  readonly choices?: readonly string[]
+}
+
+/** What a door hands to an operation, checked against the table. Names are those of the table, without dashes. */
+export interface Input {
+  readonly words: Readonly<Record<string, string | readonly string[] | undefined>>
+  readonly options: Readonly<Record<string, string | number | boolean | undefined>>
+  readonly mode: Mode
+  /** The command in words, for claims and logs. */
+  readonly spelled: string
+}
+
+export interface Operation {
+  /** `domain start`. */
+  readonly name: string
+  readonly aliases?: readonly string[]
+  /** One line. */
+  readonly summary: string
+  /** What it promises, refuses and leaves alone. */
+  readonly description: string
+  readonly args: readonly Argument[]
+  readonly options: readonly Option[]
+  /** True when it changes nodes or conf/, and so shows first. */
+  readonly changes: boolean
+  /** Columns of its table, if it prints one. */
+  readonly columns?: readonly Column[]
+  readonly examples: readonly string[]
+  run(parts: Parts, input: Input): Promise<Report>
+}
+
+/** One word of the input. */
+export function word(input: Input, name: string): string | undefined {
+  const value = input.words[name]
+  return typeof value === 'string' ? value : undefined
+}
+
+/** A required word. The doors have checked that it is there. */
+export function requiredWord(input: Input, name: string): string {
+  const value = word(input, name)
+  if (value === undefined) throw new TypeError(`${name} is missing`)
+  return value
+}
+
+/** All words of a `many` argument. */
+export function words(input: Input, name: string): readonly string[] {
+  const value = input.words[name]
+  return Array.isArray(value) ? value : []
+}
+
+/** Reports of several domains as one: its status is theirs when they agree, and "partly" when some were done and some not. */
+export function combine(reports: readonly Report[]): Report {
+  const statuses = new Set(reports.map(({ exit }) => exit))
+  const [only = exitStatus.done] = statuses
+  return {
+    exit: statuses.size <= 1 ? only : worst(statuses),
+    messages: reports.flatMap(({ messages }) => messages),
+    ...(reports.some(({ script }) => script !== undefined)
+      ? { script: uniqueComments(reports.flatMap(({ script }) => script ?? [])) }
+      : {}),
+    ...(reports.some(({ results }) => results !== undefined)
+      ? { results: reports.flatMap(({ results }) => results ?? []) }
+      : {}),
+  }
+}
+
+function worst(statuses: ReadonlySet<ExitStatus>): ExitStatus {
+  return [exitStatus.twice, exitStatus.unknown].find(status => statuses.has(status)) ?? exitStatus.partly
+}
+
+/** The guard is explained once, however many domains follow. */
+function uniqueComments(lines: readonly string[]): string[] {
+  const guard = /^# (havirt runs each|and only if)/
+  return lines.filter((line, at) => !guard.test(line) || lines.indexOf(line) === at)
+}

@@ -1,0 +1,87 @@
+/** What an operation gives back to whatever door asked: data, never text for one kind of screen. */
+import { describeRefusal, type Refusal } from './core/refusal.ts'
+import type { Step } from './core/step.ts'
+
+/** Exit statuses, the same for every verb (docs/formats.md). */
+export const exitStatus = { done: 0, failed: 1, usage: 2, refused: 3, partly: 4, unknown: 5, twice: 6 } as const
+export type ExitStatus = (typeof exitStatus)[keyof typeof exitStatus]
+
+export type Cell = string | number | boolean | undefined
+
+/** A table: how people see its columns, and rows whose values keep their types for machines. */
+export interface Table {
+  readonly columns: readonly Column[]
+  readonly rows: readonly Readonly<Record<string, Cell>>[]
+}
+
+export interface Column {
+  readonly key: string
+  readonly title: string
+  readonly align?: 'left' | 'right'
+  /** Put behind numbers on a terminal, `MiB`. Machines get the number. */
+  readonly unit?: string
+  /** What the column means, for the docs and the man page. */
+  readonly help: string
+}
+
+export interface Message {
+  readonly kind: 'note' | 'warning' | 'refused' | 'error'
+  readonly text: string
+  /** What to do next. */
+  readonly next?: string
+}
+
+/** What became of one step. */
+export interface StepResult {
+  readonly step: Step['step']
+  /** The step in words. */
+  readonly text: string
+  readonly outcome: 'done' | 'failed' | 'unknown' | 'not executed'
+  readonly detail?: string
+}
+
+export interface Report {
+  readonly exit: ExitStatus
+  readonly table?: Table
+  /** A dry run's shell script, line by line. */
+  readonly script?: readonly string[]
+  readonly results?: readonly StepResult[]
+  readonly messages: readonly Message[]
+}
+
+/** How long work tells of itself while it goes on. Text for people; the report says what became of it. */
+export interface Progress {
+  /** Something that takes time begins. `total` absent: nobody knows how much there is. */
+  begin(label: string, total?: number): ProgressBar
+}
+
+export interface ProgressBar {
+  /** `done` of the total, and a few words such as a rate. */
+  update(done: number, detail: string): void
+  end(outcome: string): void
+}
+
+/** Nobody watches. */
+export const noProgress: Progress = { begin: () => ({ update: () => undefined, end: () => undefined }) }
+
+export function note(text: string): Message {
+  return { kind: 'note', text }
+}
+
+export function warning(text: string, next?: string): Message {
+  return { kind: 'warning', text, ...(next === undefined ? {} : { next }) }
+}
+
+export function failure(text: string, next?: string): Message {
+  return { kind: 'error', text, ...(next === undefined ? {} : { next }) }
+}
+
+export function refusalMessage(refusal: Refusal): Message {
+  const { why, next } = describeRefusal(refusal)
+  return { kind: 'refused', text: why, next }
+}
+
+/** The report of an operation that says no. */
+export function refusedReport(refusals: readonly Refusal[]): Report {
+  return { exit: exitStatus.refused, messages: refusals.map(refusalMessage) }
+}
