@@ -1,0 +1,56 @@
+# Every chore of this repository. All of them set up what they need.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
+DEST ?= build/havirt
+
+.PHONY: help demo test bench build lint types unit lab check-lab dist install man format clean setup
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## show the main job on a lab of three real nodes (root, Debian 12 or later)
+	@scripts/demo
+
+test: ## everything: lint, types, unit tests, the lab and its tests (root, Debian 12 or later)
+	@scripts/needs-debian-root 'make test'
+	@$(MAKE) --no-print-directory lint types build unit check-lab lab
+
+bench: build ## the figures of docs/performance.md, each measured side by side in one run
+	@node bench/run.mjs $(ARGS)
+
+build: setup ## bundle src/ into dist/, so that bin/havirt runs
+	@node scripts/build.mjs
+
+lint: setup ## Biome: lint and format, warnings count
+	@biome check --error-on-warnings .
+
+types: setup ## TypeScript, strictest settings
+	@tsc --noEmit
+
+unit: setup ## tests that need nothing but Node.js
+	@vitest run --project unit --reporter=default --reporter=./scripts/closing-line.mjs
+
+lab: build ## end-to-end tests on a lab
+	@vitest run --project lab --reporter=default --reporter=./scripts/closing-line.mjs
+
+check-lab: build ## the lab's own test
+	@lab/check
+
+install: build ## copy the program to DEST, the home folder on the share
+	@scripts/install '$(DEST)'
+
+dist: ## a folder with everything in it, Node.js too, to copy to the share
+	@scripts/setup --own-node
+	@$(MAKE) --no-print-directory install
+
+man: build ## write the manual page to dist/havirt.1
+	@bin/havirt man > dist/havirt.1
+
+format: setup ## let Biome mend the format
+	@biome check --write .
+
+clean: ## remove what the build made; .tools and node_modules stay
+	@rm -rf dist/* build
+
+setup:
+	@scripts/setup
