@@ -263,15 +263,14 @@ async function finish(
 ): Promise<Outcome> {
   if (isUnknown(exit) && !(await settle(work, node))) return interrupted(node, exit)
   if (!isUnknown(exit)) work.claim.settled(node)
+  // What the guard kept out did nothing: a domain that is there now is somebody else's start.
+  const keptOut = guardMeaning(exit.status)
+  if (keptOut !== undefined) return failed(keptOut)
   const end = await endOn(work, node, uuid)
   if (end !== undefined && end !== 'absent')
     return { outcome: 'done', ...(end.state === wanted ? {} : { detail: `it is ${end.state}` }) }
   if (end === undefined) return { outcome: 'unknown', detail: `${node} no longer answers` }
-  return failed(
-    exit.status === 0
-      ? `${domain} was started on ${node} and ended at once`
-      : (guardMeaning(exit.status) ?? said(exit)),
-  )
+  return failed(exit.status === 0 ? `${domain} was started on ${node} and ended at once` : said(exit))
 }
 
 async function awaitShutOff(work: Work, { node, uuid, domain, timeoutMs }: StepArgs['awaitShutOff']): Promise<Outcome> {
@@ -315,9 +314,13 @@ async function migrate(work: Work, args: StepArgs['migrateDomain'], one: Step): 
     act(work, abortCommand(work, args), undefined, COMMAND_TIMEOUT_MS, 'nolock'),
   )
   const exit = await send(work, one, undefined, DAY_MS).finally(() => watcher.stop())
-  if (isUnknown(exit)) await settle(work, args.from)
-  else work.claim.settled(args.from)
+  // A migration that may still be carried out is judged by nobody (rule 12).
+  if (isUnknown(exit) && !(await settle(work, args.from))) return interrupted(args.from, exit)
+  if (!isUnknown(exit)) work.claim.settled(args.from)
+  const keptOut = guardMeaning(exit.status)
+  if (keptOut !== undefined) return failed(keptOut)
   const ends = await atRest(work, args)
+  if (ends === 'moving') return interrupted(args.from, exit)
   return concludeMigration(work, args, exit, ends, watcher.downtimeMs)
 }
 
@@ -330,16 +333,33 @@ interface Ends {
   readonly target: End | undefined
 }
 
-/** The two ends once libvirt has tidied up, or as they are when it does not. */
-async function atRest(work: Work, { from, to, uuid }: StepArgs['migrateDomain']): Promise<Ends> {
-  const { clock } = work.parts
-  const startedMs = clock.monotonicMs()
+/**
+ * The two ends once libvirt has tidied up, or as they are when it does not. libvirtd goes on with a migration whose virsh is
+ * gone, so a job that is still there is waited for; `moving` when the person does not want to wait.
+ */
+async function atRest(work: Work, args: StepArgs['migrateDomain']): Promise<Ends | 'moving'> {
+  const { clock, interrupt } = work.parts
+  const { from, to, uuid } = args
+  let startedMs = clock.monotonicMs()
   for (;;) {
+    while (await isMoving(work, args)) {
+      if (interrupt.requested()) return 'moving'
+      await clock.sleep(POLL_MS)
+      startedMs = clock.monotonicMs()
+    }
     const [source, target] = await Promise.all([endOn(work, from, uuid), endOn(work, to, uuid)])
     const settled = (source === 'absent') !== (target === 'absent') && source !== undefined && target !== undefined
     if (settled || clock.monotonicMs() - startedMs > SETTLING_MS) return { source, target }
     await clock.sleep(POLL_MS)
   }
+}
+
+/** virDomainJobType BOUNDED and UNBOUNDED: the source is still sending. */
+const UNDER_WAY = new Set([1, 2])
+
+async function isMoving(work: Work, { domain, uuid, from }: StepArgs['migrateDomain']): Promise<boolean> {
+  const job = await work.parts.nodes.jobStats(recordOf(work, from), { name: domain, uuid })
+  return job !== undefined && UNDER_WAY.has(job.type)
 }
 
 async function concludeMigration(
@@ -363,7 +383,7 @@ async function concludeMigration(
     }
   }
   const verdict = judgeMigration(source, target)
-  const reason = exit.status === 0 ? undefined : (guardMeaning(exit.status) ?? said(exit))
+  const reason = exit.status === 0 ? undefined : said(exit)
   if (verdict === 'moved') return { outcome: 'done', detail: downtimeText(downtimeMs()) }
   if (verdict === 'stayed')
     return failed(`${reason ?? 'libvirt said it moved, but it did not'}; ${args.domain} still runs on ${args.from}`)

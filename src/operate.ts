@@ -5,7 +5,7 @@
 import { type Cluster, type Identity, identityOf, sightingsOf } from './core/cluster.ts'
 import { script } from './core/command.ts'
 import { violations } from './core/invariants.ts'
-import type { Node, NodeRecord } from './core/node.ts'
+import type { Node, NodeRecord, SilentNode } from './core/node.ts'
 import type { Plan } from './core/plan/plan.ts'
 import { refuse } from './core/refusal.ts'
 import { nodesOf } from './core/step.ts'
@@ -64,13 +64,16 @@ const REST_MS = 300
 export async function changeDomain(parts: Parts, change: DomainChange, mode: Mode): Promise<Report> {
   if (!mode.act) return showChange(parts, change, mode)
   const identity = await identify(parts, change.domain)
-  if (identity === undefined) return showChange(parts, change, mode)
+  if (identity === undefined) return changeUnknown(parts, change, mode)
   const acquired = await parts.claims.acquire(await claimRequest(parts, identity, change.verb))
   if ('heldBy' in acquired) return refusedReport([claimedRefusal(change.domain, acquired.heldBy)])
   return underClaim(acquired.claim, async claim => {
-    const unsettled = await settleDoubts(parts, claim)
-    const planned = await observeAndPlan(parts, change)
-    if (planned.plan.kind !== 'steps') return planReport(planned.plan, mode, unsettled)
+    const unsettled = await raiseDoubted(parts, claim)
+    const planned = await observeAndPlan(parts, change, unsettled)
+    if (planned.plan.kind !== 'steps') return planReport(planned.plan, mode)
+    // The claim is on the identity of a moment ago; a definition that was replaced since then is not under it.
+    if (planned.plan.steps.some(each => each.uuid !== claim.record.uuid))
+      return refusedReport([refuse('changing', { domain: change.domain })])
     const wrong = violations(planned.cluster, planned.plan.steps)
     if (wrong.length > 0) return brokenPlan(wrong)
     const execution = await executeSteps(parts, claim, planned.cluster, planned.plan.steps)
@@ -93,9 +96,15 @@ export async function underClaim(claim: Claim, work: (claim: Claim) => Promise<R
   }
 }
 
+/** Nobody knew the domain, so there is nothing to claim; if it appears now, nothing is done to it without a claim. */
+async function changeUnknown(parts: Parts, change: DomainChange, mode: Mode): Promise<Report> {
+  const report = await showChange(parts, change, mode)
+  return report.script === undefined ? report : refusedReport([refuse('changing', { domain: change.domain })])
+}
+
 async function showChange(parts: Parts, change: DomainChange, mode: Mode): Promise<Report> {
   const { plan, cluster } = await observeAndPlan(parts, change)
-  if (plan.kind !== 'steps') return planReport(plan, mode, [])
+  if (plan.kind !== 'steps') return planReport(plan, mode)
   const wrong = violations(cluster, plan.steps)
   if (wrong.length > 0) return brokenPlan(wrong)
   const lines = script(plan.steps, parts.home.config.libvirt.uri, cluster.here)
@@ -103,10 +112,8 @@ async function showChange(parts: Parts, change: DomainChange, mode: Mode): Promi
   return { exit: exitStatus.done, script: [...(acts ? guardComment() : []), ...lines], messages: plan.notes.map(note) }
 }
 
-function planReport(plan: Exclude<Plan, { kind: 'steps' }>, mode: Mode, doubts: readonly string[]): Report {
-  const notes = doubts.map(note)
-  if (plan.kind === 'refused')
-    return { ...refusedReport(plan.refusals), messages: [...refusedReport(plan.refusals).messages, ...notes] }
+function planReport(plan: Exclude<Plan, { kind: 'steps' }>, mode: Mode): Report {
+  if (plan.kind === 'refused') return refusedReport(plan.refusals)
   const report = refusedReport([plan.refusal])
   if (!mode.ensure) return report
   return { exit: exitStatus.done, messages: [note(`nothing to do: ${report.messages[0]?.text}`)] }
@@ -127,22 +134,36 @@ function executionReport(execution: Execution, notes: readonly string[]): Report
   return { exit: execution.exit, results: execution.results, messages: [...notes.map(note), ...execution.messages] }
 }
 
-/** Where a command could not be seen to its end, raises the guard on its node first: it waits for what still runs there (rule 12). */
-export async function settleDoubts(parts: Parts, claim: Claim): Promise<string[]> {
+/**
+ * Where a command could not be seen to its end, raises the guard on its node first: it waits for what still runs there (rule 12).
+ * Gives back the nodes where that failed, with what they may still do.
+ */
+async function raiseDoubted(parts: Parts, claim: Claim): Promise<ReadonlyMap<string, SilentNode>> {
   const { doubts, generation, uuid } = claim.record
   const records = await parts.home.records.nodes()
-  const unsettled: string[] = []
-  for (const node of new Set(doubts.map(doubt => doubt.node))) {
+  const unsettled = new Map<string, SilentNode>()
+  for (const { node, command } of doubts) {
+    if (unsettled.has(node)) continue
     const record = records.get(node)
     const exit =
       record === undefined ? undefined : await parts.nodes.raise(record, { uuid, generation, nodeId: record.id })
     if (exit?.status === 0) claim.settled(node)
-    else
-      unsettled.push(
-        `a command that was sent to ${node} earlier may still be carried out there: ${doubts.find(doubt => doubt.node === node)?.command}`,
-      )
+    else unsettled.set(node, inDoubt(node, command))
   }
   return unsettled
+}
+
+/** The same, as sentences for what could not be settled. */
+export async function settleDoubts(parts: Parts, claim: Claim): Promise<string[]> {
+  return [...(await raiseDoubted(parts, claim)).values()].map(({ reason }) => reason)
+}
+
+function inDoubt(node: string, command: string): SilentNode {
+  return {
+    state: 'busy',
+    reason: `a command that was sent to ${node} earlier may still be carried out there: ${command}`,
+    hint: `look on ${node} for a virsh that hangs, or wait for it to end, then try again`,
+  }
 }
 
 /** The identity to claim: what runs says more than what is defined. Undefined when nobody knows the domain. */
@@ -170,12 +191,21 @@ export function claimedRefusal(domain: string, by: ClaimRecord) {
   return refuse('claimed', { domain, owner: ownerText(by), since: by.since, verb: by.verb })
 }
 
-async function observeAndPlan(parts: Parts, change: DomainChange): Promise<{ cluster: Cluster; plan: Plan }> {
-  const cluster = await observeTwice(parts, change.domain, change.inquire)
-  if (cluster === 'changing') {
+/** `unsettled` nodes count as unknown whatever they answer: what they show now may not be the end of it (rule 12). */
+async function observeAndPlan(
+  parts: Parts,
+  change: DomainChange,
+  unsettled: ReadonlyMap<string, SilentNode> = new Map(),
+): Promise<{ cluster: Cluster; plan: Plan }> {
+  const observed = await observeTwice(parts, change.domain, change.inquire)
+  if (observed === 'changing') {
     const plan: Plan = { kind: 'refused', refusals: [refuse('changing', { domain: change.domain })] }
     return { cluster: await observeOnce(parts), plan }
   }
+  const nodes = new Map(
+    [...observed.nodes].map(([name, node]) => [name, { ...node, seen: unsettled.get(name) ?? node.seen }]),
+  )
+  const cluster = { ...observed, nodes }
   return { cluster, plan: change.plan(cluster) }
 }
 

@@ -127,14 +127,12 @@ fault_sshd() {
   esac
 }
 
-# Only the daemon itself, which is a child of the node's init: sshd's sessions
-# go on, as they do on a real host.
+# Only the daemon itself: sshd's sessions go on, as they do on a real host.
 end_daemon() {
-  local child comm
-  for child in $(<"/proc/$PID/task/$PID/children"); do
-    { read -r comm <"/proc/$child/comm"; } 2>/dev/null || continue
-    [[ $comm != "$2" ]] || kill -"$3" "$child"
-  done
+  local pids
+  pids=$(daemon_pids "$2")
+  # shellcheck disable=SC2086
+  [[ -z $pids ]] || kill -"$3" $pids
   wait_until 15 daemon_ended "$2" || fail "$1: $2 does not end."
   say "$1: $2 does not run"
 }

@@ -58,14 +58,19 @@ node_state() {
   say "${state:-up}"
 }
 
-# daemon_runs NAME: as the node PID. Its sessions' children do not count.
-daemon_runs() {
-  local child comm
+# daemon_runs NAME: as the node PID.
+daemon_runs() { [[ -n $(daemon_pids "$1") ]]; }
+
+# daemon_pids NAME: the daemon itself, a child of the node's init. The init also
+# inherits the sessions of an sshd that ended; by their title they are no listener.
+daemon_pids() {
+  local child comm title
   for child in $(<"/proc/$PID/task/$PID/children"); do
     { read -r comm <"/proc/$child/comm"; } 2>/dev/null || continue
-    [[ $comm == "$1" ]] && return
+    [[ $comm == "$1" ]] || continue
+    title=$(tr '\0' ' ' <"/proc/$child/cmdline" 2>/dev/null) || continue
+    [[ $title == 'sshd: '* && $title != *'[listener]'* ]] || echo "$child"
   done
-  return 1
 }
 
 # frozen PID: whether every child of the init is stopped.

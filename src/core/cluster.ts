@@ -85,6 +85,18 @@ export function holdersOf(cluster: Cluster, identity: Identity): { sighting: Sig
     .flatMap(sighting => sharedDisk(sighting, wanted))
 }
 
+/** Other present domains whose definition nobody could read: they may hold any disk (rule 2). */
+export function unreadableRivals(cluster: Cluster, identity: Identity): Sighting[] {
+  if (identity.disks.every(disk => diskIdentity(disk.source) === undefined)) return []
+  return sightings(cluster).filter(
+    ({ domain }) =>
+      isPresent(domain) &&
+      domain.definition === undefined &&
+      domain.name !== identity.name &&
+      domain.uuid !== identity.uuid,
+  )
+}
+
 function sharedDisk(sighting: Sighting, wanted: ReadonlySet<string>): { sighting: Sighting; disk: string }[] {
   const { definition } = sighting.domain
   if (definition === undefined) return []

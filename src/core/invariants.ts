@@ -3,6 +3,7 @@
  * each rule is written down here a second time, so that one mistake is not enough.
  */
 import type { Cluster } from './cluster.ts'
+import type { Disk } from './domain.ts'
 import { diskIdentity, exclusiveDisks } from './domain-xml.ts'
 import { applyStep } from './effect.ts'
 import type { DomainOnNode, UpNode } from './node.ts'
@@ -31,7 +32,11 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
     case 'createDomain':
       return [...everyNodeHeard(cluster, one.domain), ...nobodyHas(cluster, one), ...definitionIsKnown(cluster, one)]
     case 'resumeDomain':
-      return [...everyNodeHeard(cluster, one.domain), ...activeOnlyOn(cluster, one.uuid, one.domain, one.node)]
+      return [
+        ...everyNodeHeard(cluster, one.domain),
+        ...activeOnlyOn(cluster, one.uuid, one.domain, one.node),
+        ...nobodyElseHas(cluster, one),
+      ]
     case 'migrateDomain':
       return [...activeOnlyOn(cluster, one.uuid, one.domain, one.from), ...canReceive(cluster, one)]
     case 'shutdownDomain':
@@ -66,7 +71,7 @@ function nobodyHas(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }
   const disks = disksOf(cluster, one.domain)
   return heard(cluster).flatMap(({ name, seen }) =>
     seen.domains
-      .filter(other => (other.active || other.managedSave) && isSame(other, one, disks))
+      .filter(other => isPresentRival(other, one, disks))
       .map(other => ({
         rule: 1,
         problem: `${one.domain} would start on ${one.node} while ${other.name} is present on ${name}`,
@@ -74,15 +79,39 @@ function nobodyHas(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }
   )
 }
 
+/** A paused domain holds no lease: before it runs on, nobody else may be it or write its disks. A copy of it that is active elsewhere has its own rule. */
+function nobodyElseHas(cluster: Cluster, one: Extract<Step, { step: 'resumeDomain' }>): Violation[] {
+  const own = heard(cluster)
+    .find(({ name }) => name === one.node)
+    ?.seen.domains.find(({ uuid }) => uuid === one.uuid)?.definition
+  const disks = identitiesOf(own === undefined ? [] : exclusiveDisks(own))
+  return heard(cluster).flatMap(({ name, seen }) =>
+    seen.domains
+      .filter(other => (other.uuid === one.uuid ? other.managedSave : isPresentRival(other, one, disks)))
+      .map(other => ({
+        rule: 1,
+        problem: `${one.domain} would run on ${one.node} while ${other.name} is present on ${name}`,
+      })),
+  )
+}
+
+function isPresentRival(other: DomainOnNode, one: { domain: string; uuid: string }, disks: ReadonlySet<string>) {
+  return (other.active || other.managedSave) && isSame(other, one, disks)
+}
+
 function isSame(other: DomainOnNode, one: { domain: string; uuid: string }, disks: ReadonlySet<string>): boolean {
   if (other.name === one.domain || other.uuid === one.uuid) return true
-  const theirs = other.definition === undefined ? [] : exclusiveDisks(other.definition)
-  return theirs.some(disk => disks.has(diskIdentity(disk.source) ?? ''))
+  // Whose definition cannot be read may hold any disk.
+  if (other.definition === undefined) return disks.size > 0
+  return [...identitiesOf(exclusiveDisks(other.definition))].some(disk => disks.has(disk))
 }
 
 function disksOf(cluster: Cluster, domain: string): Set<string> {
   const definition = cluster.definitions.get(domain)?.domain
-  const disks = definition === undefined ? [] : exclusiveDisks(definition)
+  return identitiesOf(definition === undefined ? [] : exclusiveDisks(definition))
+}
+
+function identitiesOf(disks: readonly Disk[]): Set<string> {
   return new Set(disks.flatMap(disk => diskIdentity(disk.source) ?? []))
 }
 

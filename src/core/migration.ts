@@ -1,5 +1,5 @@
 /** What has become of a migration that broke or was interrupted: the table of docs/safety.md, as a pure function. */
-import { type DomainState, isMigrationEnd } from './node.ts'
+import { type DomainState, isMigrationEnd, isPostCopy } from './node.ts'
 
 /** One end of a migration as its node shows it; `absent` also when the node knows the domain only as shut off. */
 export type End = { readonly state: DomainState; readonly stateReason: number } | 'absent'
@@ -21,14 +21,12 @@ export type Verdict =
   /** Nobody can say which copy is the right one. Nobody touches anything. */
   | 'unclear'
 
-/** virDomainPausedReason POSTCOPY and POSTCOPY_FAILED: half of the memory is on either side. */
-const POST_COPY_REASONS = new Set([12, 13])
 /** virDomainPausedReason MIGRATION: libvirt paused the source to hand it over. */
 const PAUSED_FOR_MIGRATION = 2
 
 /** The verdict on the two ends, once no job is under way. Safety rule table "Broken or interrupted migration". */
 export function judgeMigration(source: End, target: End): Verdict {
-  if (isPostCopy(source) || isPostCopy(target)) return 'unclear'
+  if (brokenInPostCopy(source) || brokenInPostCopy(target)) return 'unclear'
   if (isRunning(target)) return afterTargetRan(source)
   if (isRunning(source)) return waitsUnrun(target) ? 'destroyTarget' : target === 'absent' ? 'stayed' : 'unclear'
   return pausedForIt(source) && waitsUnrun(target) ? 'destroyTargetResumeSource' : 'unclear'
@@ -52,6 +50,6 @@ function waitsUnrun(end: End): boolean {
   return end !== 'absent' && isMigrationEnd(end)
 }
 
-function isPostCopy(end: End): boolean {
-  return end !== 'absent' && end.state === 'paused' && POST_COPY_REASONS.has(end.stateReason)
+function brokenInPostCopy(end: End): boolean {
+  return end !== 'absent' && isPostCopy(end)
 }

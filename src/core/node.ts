@@ -130,6 +130,14 @@ export function isMigrationEnd(domain: Pick<DomainOnNode, 'state' | 'stateReason
   return domain.state === 'paused' && INCOMING_REASONS.has(domain.stateReason)
 }
 
+/** virDomainPausedReason POSTCOPY and POSTCOPY_FAILED: half of the memory is on another node. */
+const POST_COPY_REASONS = new Set([12, 13])
+
+/** True for an end of a post-copy migration that does not run: it must never be let run by hand or by us. */
+export function isPostCopy(domain: Pick<DomainOnNode, 'state' | 'stateReason'>): boolean {
+  return domain.state === 'paused' && POST_COPY_REASONS.has(domain.stateReason)
+}
+
 /** Memory and vCPUs that the active domains of a node hold. */
 export function load(node: UpNode): { memoryMiB: number; vcpus: number } {
   const active = node.domains.filter(domain => domain.active)

@@ -34,7 +34,7 @@ export function room(cluster: Cluster, node: UpNode): { memoryMiB: number; vcpus
 export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
   const { seen, name } = node
   if (seen.state !== 'up')
-    return [refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint })]
+    return [refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint })]
   if (seen.inquiryProblem !== undefined) return [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
   return [
     ...lackOfRoom(cluster, domain, name, seen),
@@ -136,11 +136,14 @@ function unshared({ source }: Disk, from: UpNode, to: UpNode): string | undefine
   const here = from.paths.get(source.path)
   const there = to.paths.get(source.path)
   // A path that is missing on the target has its own refusal, which says more.
-  if (here === undefined || there === undefined || !there.exists) return undefined
+  if (there?.exists === false) return undefined
+  if (here === undefined || there === undefined) return 'it could not be looked at on both nodes'
   if (here.kind === 'block') return differentDevice(here.identity, there.identity)
-  return SHARED_FILESYSTEMS.has(here.filesystem ?? '')
+  // Both ends: where the share is not mounted, the same path is another file.
+  const local = [here, there].find(({ filesystem }) => !SHARED_FILESYSTEMS.has(filesystem ?? ''))
+  return local === undefined
     ? undefined
-    : `it lies on ${here.filesystem ?? 'an unknown filesystem'}, which one host mounts`
+    : `it lies on ${local.filesystem ?? 'an unknown filesystem'}, which one host mounts`
 }
 
 function differentDevice(here: string | undefined, there: string | undefined): string | undefined {

@@ -3,7 +3,7 @@
  * Each has one sentence that says what stands in the way, and one that says what to do next.
  */
 
-/** Reason -> what its sentence needs. The compiler names every place to extend. */
+/** Reason -> what its sentence needs, none of it called `reason`. The compiler names every place to extend. */
 export interface RefusalFacts {
   unknownNode: { node: string; known: readonly string[] }
   unknownDomain: { domain: string; known: readonly string[] }
@@ -13,9 +13,10 @@ export interface RefusalFacts {
   present: { domain: string; node: string; state: string }
   sameUuid: { domain: string; other: string; node: string; uuid: string }
   diskHeld: { domain: string; disk: string; holder: string; node: string }
-  presentTwice: { domain: string; nodes: readonly string[] }
+  unreadable: { domain: string; other: string; node: string; problem: string }
+  presentTwice: { domain: string; nodes: readonly string[]; migrating: boolean }
   changing: { domain: string }
-  unreachable: { node: string; state: 'unreachable' | 'busy'; reason: string; hint: string }
+  unreachable: { node: string; state: 'unreachable' | 'busy'; problem: string; hint: string }
   autostart: { domain: string; node: string }
   managedSave: { domain: string; node: string }
   snapshots: { domain: string; node: string }
@@ -104,16 +105,24 @@ const texts: Texts = {
     why: `${holder}, present on ${node}, holds the disk ${disk} of ${domain}`,
     next: `stop ${holder} first; if both may really write it, mark the disk <shareable/> in both definitions`,
   }),
-  presentTwice: ({ domain, nodes }) => ({
-    why: `${domain} is present on ${nodes.join(' and ')} at once`,
-    next: 'havirt touches neither: find out which copy is the right one, and destroy the other by hand with virsh',
+  unreadable: ({ domain, other, node, problem }) => ({
+    why: `${other}, present on ${node}, cannot be read and may hold a disk of ${domain}: ${problem}`,
+    next: `look at it by hand: virsh -c qemu+ssh://${node}/system dumpxml ${other}; stop it, or try again when it can be read`,
+  }),
+  presentTwice: ({ domain, nodes, migrating }) => ({
+    why: migrating
+      ? `${domain} is on ${nodes.join(' and ')}: a migration is under way, or one broke`
+      : `${domain} is present on ${nodes.join(' and ')} at once`,
+    next: migrating
+      ? `wait for it to end; if nobody moves it, look at each by hand before anything is done: virsh domstate ${domain} --reason`
+      : 'havirt touches neither: find out which copy is the right one, and destroy the other by hand with virsh',
   }),
   changing: ({ domain }) => ({
     why: `${domain} kept changing while it was looked for`,
     next: 'somebody is starting, stopping or moving it now: try again in a moment',
   }),
-  unreachable: ({ node, state, reason, hint }) => ({
-    why: `${node} is ${state} and may be running the domain: ${reason}`,
+  unreachable: ({ node, state, problem, hint }) => ({
+    why: `${node} is ${state} and may be running the domain: ${problem}`,
     next: hint,
   }),
   autostart: ({ domain, node }) => ({

@@ -20,7 +20,8 @@ export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced:
 
 /**
  * Arguments: uuid, generation, node id, `lock` or `nolock`, then the command. With `nolock` only the generation counts:
- * that is for ending a command which holds the lock, such as a migration.
+ * that is for ending a command which holds the lock, such as a migration. It records nothing, because without the lock it
+ * could put its own generation over a newer one.
  *
  * The lock's descriptor is inherited by the command, so that the lock outlives this shell if somebody kills it.
  * A generation file that holds no number fails the comparison, and the command does not run.
@@ -30,12 +31,13 @@ fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
 folder=/run/havirt/guard
 mkdir -p "$folder" || fail "cannot make $folder" 94
-grep -qx "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
+grep -qxF "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
 exec 9>>"$folder/$uuid.lock" || fail "cannot open the lock" 94
 [ "$mode" = nolock ] || flock -w ${LOCK_WAIT_SECONDS} 9 || fail "another command for this domain still runs here" 96
-seen=$(cat "$folder/$uuid.generation" 2>/dev/null || echo 0)
+seen=0
+[ ! -e "$folder/$uuid.generation" ] || seen=$(cat "$folder/$uuid.generation") || fail "cannot read the generation" 94
 [ "$generation" -ge "$seen" ] || fail "generation $generation has been displaced by $seen" 97
-{ echo "$generation" >"$folder/$uuid.new.$$" && mv "$folder/$uuid.new.$$" "$folder/$uuid.generation"; } || fail "cannot record the generation" 94
+[ "$mode" = nolock ] || { echo "$generation" >"$folder/$uuid.new.$$" && mv "$folder/$uuid.new.$$" "$folder/$uuid.generation"; } || fail "cannot record the generation" 94
 "$@"`
 
 /** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */

@@ -10,20 +10,23 @@ const SCRIPT = `LC_ALL=C; export LC_ALL
 identity() {
   block=/sys/dev/block/$(printf '%d:%d' "0x$1" "0x$2")
   for file in "$block/dm/uuid" "$block/device/wwid" "$block/wwid" "$block/../device/wwid"; do
-    [ -s "$file" ] && { tr -s ' \\t\\n' ___ <"$file"; return; }
+    [ -r "$file" ] || continue
+    id=$(tr -s ' \\t' __ <"$file")
+    [ -n "$id" ] && { printf %s "$id"; return; }
   done
   [ "$1" = 93 ] && printf 'drbd:%d' "0x$2"
 }
 for word in "$@"; do
   kind=\${word%%=*} name=\${word#*=}
   if [ "$kind" = device ]; then
-    if [ -e "/sys/class/net/$name" ]; then echo "device	$name	yes"; else echo "device	$name	no"; fi
+    found=no; [ -e "/sys/class/net/$name" ] && found=yes
+    printf 'device\\t%s\\t%s\\n' "$name" "$found"
   elif facts=$(stat -L -c '%F	%t	%T' -- "$name" 2>/dev/null); then
     type=\${facts%%	*} numbers=\${facts#*	}
     id=; [ "$type" = "block special file" ] && id=$(identity "\${numbers%%	*}" "\${numbers#*	}")
-    echo "path	$name	$type	$(stat -L -f -c %T -- "$name")	$id"
+    printf 'path\\t%s\\t%s\\t%s\\t%s\\n' "$name" "$type" "$(stat -L -f -c %T -- "$name")" "$id"
   else
-    echo "path	$name	missing		"
+    printf 'path\\t%s\\tmissing\\t\\t\\n' "$name"
   fi
 done
 echo end`
@@ -86,7 +89,7 @@ export function identityLine(claim?: { node: string; cluster: string }): string 
     claim === undefined
       ? ''
       : `if ! [ -e ${IDENTITY_FILE} ]; then umask 022; mkdir -p /var/lib/havirt && printf 'node: %s\\ncluster: %s\\n' "$1" "$2" >${IDENTITY_FILE}.new.$$ && ln ${IDENTITY_FILE}.new.$$ ${IDENTITY_FILE}; rm -f ${IDENTITY_FILE}.new.$$; fi; `
-  const script = `${make}echo "hostname: $(uname -n)"; cat ${IDENTITY_FILE} 2>/dev/null; echo end:`
+  const script = `${make}echo "hostname: $(uname -n)"; cat ${IDENTITY_FILE} 2>/dev/null; echo; echo end:`
   const words = claim === undefined ? '' : ` ${quote(claim.node)} ${quote(claim.cluster)}`
   return `sh -c ${quote(script)} havirt-identity${words}`
 }

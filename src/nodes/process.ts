@@ -26,7 +26,13 @@ const GRACE_MS = 500
 /** Runs a program to its end. Never rejects: a program that cannot be started has no status and says why in stderr. */
 export function run(file: string, args: readonly string[], options: RunOptions): Promise<Exit> {
   return new Promise(resolve => {
-    const child = start(file, args)
+    let child: ChildProcess
+    try {
+      child = start(file, args)
+    } catch (error) {
+      // Some reasons are thrown instead of told: an argument that is too long, or holds a zero byte.
+      return resolve(neverStarted(error))
+    }
     const stdout = collect(child.stdout)
     const stderr = collect(child.stderr)
     const deadline = new Deadline(child, options)
@@ -48,17 +54,36 @@ export function run(file: string, args: readonly string[], options: RunOptions):
   })
 }
 
-/** Starts a program whose input and output are one stream, as for `virt-ssh-helper`. `said` gives its messages so far. */
-export function pipe(file: string, args: readonly string[]): { stream: Duplex; said: () => string } {
+function neverStarted(error: unknown): Exit {
+  const stderr = error instanceof Error ? error.message : String(error)
+  return { status: undefined, signal: undefined, stdout: '', stderr, timedOut: false }
+}
+
+/**
+ * Starts a program whose input and output are one stream, as for `virt-ssh-helper`.
+ * When it ends with another status than 0, the stream ends with an error in the program's last words.
+ */
+export function pipe(file: string, args: readonly string[]): Duplex {
   const child = start(file, args)
   const said = collect(child.stderr)
+  const stream = new Duplex({
+    read: () => child.stdout?.resume(),
+    write: (chunk, _, done) => void child.stdin?.write(chunk, () => done()),
+    final: done => void child.stdin?.end(done),
+    destroy: (error, done) => {
+      child.kill('SIGTERM')
+      done(error)
+    },
+  })
   child.stdin?.on('error', () => undefined)
-  const { stdout, stdin } = child
-  if (stdout === null || stdin === null) throw new Error(`${file} has no pipes`)
-  const stream = Duplex.from({ readable: stdout, writable: stdin })
+  child.stdout?.on('data', chunk => stream.push(chunk) || child.stdout?.pause())
   child.on('error', error => stream.destroy(error))
-  stream.on('close', () => child.kill('SIGTERM'))
-  return { stream, said }
+  child.on('close', status => {
+    const words = said().trim().split('\n').at(-1)
+    if (status === 0) stream.push(null)
+    else stream.destroy(new Error(words || `${file} ended with status ${status}`))
+  })
+  return stream
 }
 
 /** In a session of its own, so that Ctrl-C on the terminal reaches havirt alone, which decides what to do about it. */
@@ -76,9 +101,13 @@ function collect(stream: NodeJS.ReadableStream | null): () => string {
   return () => Buffer.concat(chunks).toString('utf8')
 }
 
-/** Ends a child at its deadline or when its caller gives up: first politely, then for certain. */
+/**
+ * Ends a child at its deadline or when its caller gives up: first politely, then for certain. With it go the processes that
+ * it started: they hold its output open, and we would wait for them.
+ */
 class Deadline {
   passed = false
+  #grace: NodeJS.Timeout | undefined
   readonly #child: ChildProcess
   readonly #timer: NodeJS.Timeout
   readonly #abort: AbortSignal | undefined
@@ -94,12 +123,27 @@ class Deadline {
 
   clear(): void {
     clearTimeout(this.#timer)
+    clearTimeout(this.#grace)
     this.#abort?.removeEventListener('abort', this.#onAbort)
   }
 
   #end(): void {
     this.passed = true
-    this.#child.kill('SIGTERM')
-    setTimeout(() => this.#child.kill('SIGKILL'), GRACE_MS).unref()
+    this.#signal('SIGTERM')
+    this.#grace = setTimeout(() => {
+      this.#signal('SIGKILL')
+      // Whoever still holds the output now has left the group.
+      this.#child.stdout?.destroy()
+      this.#child.stderr?.destroy()
+    }, GRACE_MS)
+  }
+
+  /** To the whole group, which the child leads since it has a session of its own. */
+  #signal(signal: NodeJS.Signals): void {
+    try {
+      if (this.#child.pid !== undefined) process.kill(-this.#child.pid, signal)
+    } catch {
+      // All of them have ended.
+    }
   }
 }

@@ -1,15 +1,7 @@
 /** Two ways to reach a node: this machine directly, any other through ssh. Above this, nobody needs to know which. */
 
 import { join } from 'node:path'
-import type { Duplex } from 'node:stream'
-import {
-  type Access,
-  ConnectionError,
-  type Dialer,
-  SYSTEM_SOCKET_FOLDER,
-  socketNames,
-  unixSocket,
-} from '../libvirt/index.ts'
+import { type Access, type Dialer, SYSTEM_SOCKET_FOLDER, socketNames, unixSocket } from '../libvirt/index.ts'
 import { type Exit, type RunOptions, run } from './process.ts'
 import type { Ssh } from './ssh.ts'
 
@@ -61,17 +53,5 @@ function ensuring(ssh: Ssh, node: string, dial: Dialer): Dialer {
 /** libvirt's own helper finds the socket on its side, and says in words why it cannot. */
 function helper(ssh: Ssh, node: string, uri: string, access: Access): Dialer {
   const flag = access === 'readOnly' ? '-r ' : ''
-  return async () => {
-    const { stream, said } = await ssh.pipe(node, `virt-ssh-helper ${flag}${uri}`)
-    return explaining(stream, said)
-  }
-}
-
-/** A stream whose early end carries what the helper said. */
-function explaining(stream: Duplex, said: () => string): Duplex {
-  stream.once('end', () => {
-    const message = said().trim().split('\n').at(-1)
-    if (message) stream.destroy(new ConnectionError('refused', message))
-  })
-  return stream
+  return () => ssh.pipe(node, `virt-ssh-helper ${flag}${uri}`)
 }

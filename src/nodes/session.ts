@@ -43,6 +43,7 @@ export interface Inquiry {
 
 /** virConnectListNetworksFlags and virConnectListStoragePoolsFlags: only active ones. */
 const LIST_ACTIVE = 2
+const IMPATIENT_MS = 1000
 const NOTHING_ASKED = { paths: new Map(), devices: new Map() }
 
 export class Session {
@@ -51,6 +52,8 @@ export class Session {
   readonly #timeoutMs: number
   #connection: Promise<Connection> | undefined
   readonly #events: LifecycleEvent[] = []
+  /** It kept us waiting before: while this command runs it gets less time, and unreachable it is either way. */
+  #keptWaiting = false
 
   /** `record.hostUuid` empty: any machine is accepted, for a node that is being added. */
   constructor(reach: Reach, record: Pick<NodeRecord, 'name' | 'hostUuid'>, timeoutMs: number) {
@@ -75,6 +78,7 @@ export class Session {
       })
     } catch (error) {
       this.close()
+      this.#keptWaiting ||= error instanceof ConnectionError && error.kind === 'timeout'
       return silent(opened ? 'busy' : 'unreachable', this.#record.name, error)
     }
   }
@@ -142,9 +146,10 @@ export class Session {
 
   async #inTime<T>(work: () => Promise<T>): Promise<T> {
     let timer: NodeJS.Timeout | undefined
+    const timeoutMs = this.#keptWaiting ? Math.min(IMPATIENT_MS, this.#timeoutMs) : this.#timeoutMs
     const late = new Promise<never>((_, reject) => {
-      const error = new ConnectionError('timeout', `no answer within ${this.#timeoutMs / 1000} s`)
-      timer = setTimeout(() => reject(error), this.#timeoutMs)
+      const error = new ConnectionError('timeout', `no answer within ${timeoutMs / 1000} s`)
+      timer = setTimeout(() => reject(error), timeoutMs)
     })
     const result = work()
     // Whoever loses the race must not become an unhandled rejection.
@@ -262,7 +267,7 @@ export class Session {
 class StrangerError extends Error {}
 
 function silent(state: SilentNode['state'], node: string, error: unknown): SilentNode {
-  const reason = error instanceof Error ? error.message : String(error)
+  const reason = lastWords(error)
   if (error instanceof StrangerError) {
     return {
       state: 'unreachable',
@@ -273,8 +278,15 @@ function silent(state: SilentNode['state'], node: string, error: unknown): Silen
   const hint =
     state === 'busy'
       ? `libvirt on ${node} answers, but not everything: look there for a hung domain or storage, then try again`
-      : `check its power, its network and libvirtd: ssh ${node} systemctl status libvirtd`
+      : `check its power, its network, ssh and libvirtd: ssh ${node} systemctl status libvirtd`
   return { state, reason, hint }
+}
+
+/** What the program at the far end said, where it said something: that is what a person can act on. */
+function lastWords(error: unknown): string {
+  const cause = error instanceof ConnectionError && error.cause instanceof Error ? error.cause : error
+  const words = cause instanceof Error ? cause.message : String(cause)
+  return words.replace(/^virt-ssh-helper: cannot connect to '[^']*': /, '')
 }
 
 const SHUTOFF = 5

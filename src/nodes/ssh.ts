@@ -76,7 +76,7 @@ export class Ssh {
   }
 
   /** A stream through a program on the node. */
-  async pipe(node: string, line: string): Promise<{ stream: Duplex; said: () => string }> {
+  async pipe(node: string, line: string): Promise<Duplex> {
     await this.ensureMaster(node)
     return pipe('ssh', [...this.#clientOptions(node), '-T', '--', node, line])
   }

@@ -317,7 +317,7 @@ async function removeNode(parts: Parts, input: Input): Promise<Report> {
   const { seen, record } = node
   if (seen.state !== 'up')
     return refusedReport([
-      refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint }),
+      refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint }),
     ])
   if (seen.domains.length > 0)
     return refusedReport([refuse('nodeNotEmpty', { node: name, domains: seen.domains.map(domain => domain.name) })])

@@ -123,10 +123,16 @@ export class Claims {
       return { heldBy: now.record }
     }
     const claim = new Claim(this.#store, this.#clock, key, now, sentAtMs)
-    const holder = await this.#takePointers(request.identity, { claim: key, token: record.token })
-    if (holder === undefined) return { claim }
-    await claim.release()
-    return { heldBy: holder }
+    try {
+      const holder = await this.#takePointers(request.identity, { claim: key, token: record.token })
+      if (holder === undefined) return { claim }
+      await claim.release()
+      return { heldBy: holder }
+    } catch (error) {
+      // A claim that nobody works under must not stand in the way; if it cannot be released either, it runs out.
+      await claim.release().catch(() => undefined)
+      throw error
+    }
   }
 
   #newRecord(before: ClaimRecord | undefined, { identity, verb, node }: ClaimRequest): ClaimRecord {
@@ -157,13 +163,13 @@ export class Claims {
 
   async #takePointer(key: Key, ours: Pointer): Promise<ClaimRecord | undefined> {
     const found = await this.#store.read(key)
-    const holder = found === undefined ? undefined : await this.#holderOf(parse(found.text) as Pointer, ours)
+    const holder = found === undefined ? undefined : await this.#holderOf(toPointer(key, found.text), ours)
     if (holder !== undefined) return holder
     const result = await this.#store.swap(key, found?.version ?? 0, stringify(ours))
     if (result.outcome === 'won') return undefined
     // Somebody was faster, or nobody knows: whoever it points at now decides.
     const now = await this.#store.read(key)
-    const pointer = now === undefined ? undefined : (parse(now.text) as Pointer)
+    const pointer = now === undefined ? undefined : toPointer(key, now.text)
     if (pointer?.token === ours.token) return undefined
     const rival = pointer === undefined ? undefined : await this.#read(pointer.claim)
     if (rival === undefined) throw new StoreError(`the claim ${key} could not be taken`, 'try again')
@@ -173,8 +179,9 @@ export class Claims {
   async #holderOf(pointer: Pointer, ours: Pointer): Promise<ClaimRecord | undefined> {
     if (pointer.token === ours.token) return undefined
     const claim = await this.#read(pointer.claim)
-    const holds = claim !== undefined && claim.record.token === pointer.token && (await this.#isHeld(claim.record))
-    return holds ? claim.record : undefined
+    if (claim === undefined || claim.record.token !== pointer.token) return undefined
+    // A command in doubt may still bring that domain to life, with this name and on these disks (rule 12).
+    return claim.record.doubts.length > 0 || (await this.#isHeld(claim.record)) ? claim.record : undefined
   }
 
   async #isHeld(record: ClaimRecord): Promise<boolean> {
@@ -214,6 +221,8 @@ export class Claim {
   #renewedAtMs: number
   #queue: Promise<unknown> = Promise.resolve()
   #renewing: NodeJS.Timeout | undefined
+  /** Doubts that ended while a swap which still has them was under way. */
+  readonly #settled = new WeakSet<Doubt>()
 
   constructor(store: Store, clock: Clock, key: Key, found: Found, sentAtMs: number) {
     this.#store = store
@@ -230,11 +239,17 @@ export class Claim {
 
   /** Renews in the background while something long goes on. `lost` is called once if the claim is taken from us. */
   keepAlive(lost: (error: Error) => void): void {
-    this.#renewing = setInterval(() => {
-      this.#change(record => record).catch(error => {
+    let busy = false
+    this.#renewing = setInterval(async () => {
+      if (busy) return
+      busy = true
+      try {
+        await this.#change(record => record)
+        busy = false
+      } catch (error) {
         clearInterval(this.#renewing)
-        lost(error)
-      })
+        lost(error as Error)
+      }
     }, this.#record.ttlMs / 3)
   }
 
@@ -254,7 +269,8 @@ export class Claim {
 
   /** The end of everything sent to this node was seen, or the guard there was raised: no doubt is left. Written with the next swap. */
   settled(node: string): void {
-    this.#record = { ...this.#record, doubts: this.#record.doubts.filter(doubt => doubt.node !== node) }
+    for (const doubt of this.#record.doubts) if (doubt.node === node) this.#settled.add(doubt)
+    this.#record = this.#withoutSettled(this.#record)
   }
 
   /** Ends the claim. What is still in doubt stays written down for whoever comes next. */
@@ -271,13 +287,18 @@ export class Claim {
   }
 
   async #swap(change: (record: ClaimRecord) => ClaimRecord): Promise<void> {
+    if (this.#record.state === 'released') throw new ClaimLostError('the claim was released')
     const sentAtMs = this.#clock.monotonicMs()
     const record = { ...change(this.#record), beat: this.#record.beat + 1 }
     const result = await this.#store.swap(this.#key, this.#version, stringify(record))
     if (result.outcome === 'won') this.#version = result.version
     else await this.#resolve(record)
-    this.#record = record
+    this.#record = this.#withoutSettled(record)
     this.#renewedAtMs = sentAtMs
+  }
+
+  #withoutSettled(record: ClaimRecord): ClaimRecord {
+    return { ...record, doubts: record.doubts.filter(doubt => !this.#settled.has(doubt)) }
   }
 
   /** The swap was lost or nobody knows: only finding our very record as the newest says that it held. */
@@ -304,17 +325,39 @@ function pointerKeys(identity: Identity): Key[] {
 }
 
 function toRecord(key: Key, text: string): ClaimRecord {
-  const value = parse(text, { maxAliasCount: 0 }) as Partial<ClaimRecord> | null
-  if (
-    typeof value?.generation !== 'number' ||
-    typeof value.token !== 'string' ||
-    typeof value.beat !== 'number' ||
-    !Array.isArray(value.doubts)
-  ) {
-    throw new StoreError(
-      `the claim var/${key} cannot be read`,
-      'it may be of a newer havirt; do not remove it while anything runs under it',
-    )
+  const value = parsed(key, text)
+  const numbers = ['generation', 'beat', 'ttlMs'].every(field => typeof value[field] === 'number')
+  const texts = ['token', 'domain', 'uuid', 'verb', 'since'].every(field => typeof value[field] === 'string')
+  const known = value['state'] === 'held' || value['state'] === 'released'
+  if (!numbers || !texts || !known || !isObject(value['owner']) || !Array.isArray(value['doubts']))
+    throw unreadable(key)
+  return value as unknown as ClaimRecord
+}
+
+function toPointer(key: Key, text: string): Pointer {
+  const value = parsed(key, text)
+  if (typeof value['claim'] !== 'string' || typeof value['token'] !== 'string') throw unreadable(key)
+  return value as unknown as Pointer
+}
+
+function parsed(key: Key, text: string): Record<string, unknown> {
+  let value: unknown
+  try {
+    value = parse(text, { maxAliasCount: 0 })
+  } catch {
+    throw unreadable(key)
   }
-  return value as ClaimRecord
+  if (!isObject(value)) throw unreadable(key)
+  return value
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function unreadable(key: Key): StoreError {
+  return new StoreError(
+    `the claim var/${key} cannot be read`,
+    'it may be of a newer havirt; do not remove it while anything runs under it',
+  )
 }

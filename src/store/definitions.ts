@@ -62,7 +62,10 @@ export class Definitions {
   async read(name: string): Promise<DefinitionText | undefined> {
     const path = this.path(name)
     try {
-      const { size } = await stat(path)
+      const found = await stat(path)
+      // Reading a pipe would wait for ever.
+      if (!found.isFile()) return { ...unusable(name, path), problem: `${path} is not a file` }
+      const { size } = found
       if (size > MAX_XML_BYTES)
         return {
           ...unusable(name, path),
@@ -88,9 +91,12 @@ export class Definitions {
         'nothing was written; look at the file and run the command again',
       )
     }
-    if (before !== undefined) await this.#keep(name, before.text)
+    if (before?.sha256 === '') {
+      throw new StoreError(`${before.problem}`, 'nothing was written; mend the file or move it away')
+    }
     const fresh = `${path}.${randomUUID()}.new`
     try {
+      if (before !== undefined) await this.#keep(name, path)
       await writeDurably(fresh, text)
       // A first definition must not replace a file that appeared since we looked: a link never does.
       if (before === undefined) await link(fresh, path)
@@ -106,14 +112,15 @@ export class Definitions {
     }
   }
 
-  async #keep(name: string, text: string): Promise<void> {
+  /** Keeps the file's very bytes: its text would lose whatever is not UTF-8. */
+  async #keep(name: string, path: string): Promise<void> {
     const folder = join(this.#history, keySegment(name))
     await mkdir(folder, { recursive: true, mode: 0o700 })
     const numbers = (await readdir(folder))
+      .filter(file => /^[1-9]\d{0,14}\.xml$/.test(file))
       .map(file => Number.parseInt(file, 10))
-      .filter(Number.isInteger)
       .sort((a, b) => a - b)
-    await writeDurably(join(folder, `${(numbers.at(-1) ?? 0) + 1}${SUFFIX}`), text)
+    await writeDurably(join(folder, `${(numbers.at(-1) ?? 0) + 1}${SUFFIX}`), await readFile(path))
     await Promise.all(
       numbers
         .slice(0, Math.max(0, numbers.length + 1 - KEPT))
@@ -140,10 +147,10 @@ function unusable(name: string, path: string): DefinitionText {
   return { name, path, sha256: '', text: '' }
 }
 
-async function writeDurably(path: string, text: string): Promise<void> {
+async function writeDurably(path: string, content: string | Buffer): Promise<void> {
   const file = await open(path, 'wx', 0o600)
   try {
-    await file.writeFile(text)
+    await file.writeFile(content)
     await file.sync()
   } finally {
     await file.close()

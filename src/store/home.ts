@@ -39,20 +39,13 @@ export class ConfigError extends Error {
 /** Opens the home folder at `path`. Rejects with {@link StoreError} or {@link ConfigError}; then nothing was changed. */
 export async function openHome(path: string, local: LocalIdentity): Promise<Home> {
   await checkFolder(path)
-  const known = await knownCluster(path)
-  if (known === undefined) await refuseStranger(path, local)
-  const config = await readConfig(path)
-  await makeFolders(path)
   const store = new DirectoryStore(join(path, 'var'))
   const records = new Records(store)
-  const cluster = known === undefined ? undefined : await records.cluster()
-  const { id } = cluster ?? (await records.createCluster({ id: randomUUID(), created: new Date().toISOString() }))
-  if (local.cluster !== undefined && local.cluster !== id) {
-    throw new StoreError(
-      `${path} belongs to another cluster (${id}) than this machine (${local.cluster})`,
-      'name the right home folder with --home or HAVIRT_HOME, or mount the right share',
-    )
-  }
+  const known = (await isThere(join(path, 'var', 'cluster'))) ? await records.cluster() : undefined
+  refuseStranger(path, known?.id, local)
+  const config = await readConfig(path)
+  await makeFolders(path)
+  const { id } = known ?? (await records.createCluster({ id: randomUUID(), created: new Date().toISOString() }))
   return { path, config, store, records, definitions: new Definitions(path), clusterId: id }
 }
 
@@ -65,13 +58,20 @@ async function checkFolder(path: string): Promise<void> {
     )
 }
 
-/** True when var/ holds a cluster's record. Looked for by hand, since opening the store must not make anything yet. */
-async function knownCluster(path: string): Promise<true | undefined> {
-  return (await stat(join(path, 'var', 'cluster')).catch(() => undefined)) === undefined ? undefined : true
+/** Looked for by hand, since the store needs var/, which is not made before we know that the folder is ours. */
+async function isThere(path: string): Promise<boolean> {
+  return (await stat(path).catch(() => undefined)) !== undefined
 }
 
-async function refuseStranger(path: string, local: LocalIdentity): Promise<void> {
-  if (local.cluster === undefined) return
+/** Before anything is made: `known` is the cluster that the folder holds, if it holds one. */
+function refuseStranger(path: string, known: string | undefined, local: LocalIdentity): void {
+  if (local.cluster === undefined || local.cluster === known) return
+  if (known !== undefined) {
+    throw new StoreError(
+      `${path} belongs to another cluster (${known}) than this machine (${local.cluster})`,
+      'name the right home folder with --home or HAVIRT_HOME, or mount the right share',
+    )
+  }
   throw new StoreError(
     `${path} holds no cluster, but this machine belongs to one (${local.cluster}, in /var/lib/havirt/id)`,
     'mount the share that holds it; if that cluster is gone for good, remove /var/lib/havirt/id on every node first',
@@ -95,8 +95,9 @@ function unreadable(file: string, error: Error): StoreError {
 
 async function createConfig(path: string, file: string): Promise<Config> {
   const text = initialConfigText()
-  await createOnce(file, text)
+  // First, since a config.yaml that is there is never followed by a sample.
   await createOnce(join(path, 'config.sample.yaml'), sampleConfigText())
+  await createOnce(file, text)
   return parseConfig(text, file).config
 }
 
@@ -118,8 +119,8 @@ async function createOnce(file: string, text: string): Promise<void> {
 
 async function makeFolders(path: string): Promise<void> {
   for (const folder of ['conf', 'var']) {
-    await mkdir(join(path, folder), { mode: 0o700 }).catch(error => {
-      if (error.code !== 'EEXIST') {
+    await mkdir(join(path, folder), { mode: 0o700 }).catch(async error => {
+      if (error.code !== 'EEXIST' || !(await stat(join(path, folder))).isDirectory()) {
         throw new StoreError(
           `${join(path, folder)} could not be made: ${error.message}`,
           'check that the home folder can be written',

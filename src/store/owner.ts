@@ -35,7 +35,18 @@ export async function thisProcess(): Promise<Owner> {
 /** True only when the owner ran in our boot and pid namespace and is certainly gone. Otherwise nothing is known. */
 export async function isDead(owner: Owner, us: Owner): Promise<boolean> {
   if (owner.bootId !== us.bootId || owner.pidNamespace !== us.pidNamespace || owner.bootId === '') return false
-  return (await startTimeOf(String(owner.pid))) !== owner.startTime
+  const startTime = await startTimeOf(String(owner.pid))
+  // A /proc that hides other users' processes (hidepid) says "none" of living ones, too; a signal tells.
+  return startTime === undefined ? !isHidden(owner.pid) : startTime !== owner.startTime
+}
+
+function isHidden(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return false
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
+  }
 }
 
 /** The process's start time, undefined when there is no such process (any more: a zombie has ended, too). */
@@ -53,5 +64,10 @@ async function startTimeOf(pid: string): Promise<string | undefined> {
 }
 
 function user(): string {
-  return process.env['SUDO_USER'] ?? userInfo().username
+  try {
+    return process.env['SUDO_USER'] ?? userInfo().username
+  } catch {
+    // A user id without an entry in /etc/passwd, as in containers.
+    return `uid ${process.getuid?.()}`
+  }
 }

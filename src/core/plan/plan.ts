@@ -1,7 +1,17 @@
 /** What a planner answers, and the checks that several planners share. Pure, like all planners. */
-import { type Cluster, presencesOf, presentTwice, type Sighting, sightingsOf, silentNodes } from '../cluster.ts'
+import {
+  type Cluster,
+  holdersOf,
+  identityOf,
+  presencesOf,
+  presentTwice,
+  type Sighting,
+  sightingsOf,
+  silentNodes,
+  unreadableRivals,
+} from '../cluster.ts'
 import type { Domain } from '../domain.ts'
-import { isMigrationEnd } from '../node.ts'
+import { isMigrationEnd, isPostCopy } from '../node.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import type { Step } from '../step.ts'
 
@@ -26,8 +36,20 @@ export function already(refusal: Refusal): Plan {
 /** One refusal for each node that may be running anything (rule 2). */
 export function silentRefusals(cluster: Cluster): Refusal[] {
   return silentNodes(cluster).map(({ name, seen }) =>
-    refuse('unreachable', { node: name, state: seen.state, reason: seen.reason, hint: seen.hint }),
+    refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint }),
   )
+}
+
+/** One refusal for each present domain that holds one of the domain's disks, or whose disks nobody could read. */
+export function diskRefusals(cluster: Cluster, domain: Domain): Refusal[] {
+  const identity = identityOf(domain)
+  const held = holdersOf(cluster, identity).map(({ sighting, disk }) =>
+    refuse('diskHeld', { domain: domain.name, disk, holder: sighting.domain.name, node: sighting.node }),
+  )
+  const unreadable = unreadableRivals(cluster, identity).map(({ node, domain: other }) =>
+    refuse('unreadable', { domain: domain.name, other: other.name, node, problem: other.problem ?? 'it gave no XML' }),
+  )
+  return [...held, ...unreadable]
 }
 
 /** The definition of a domain, or why there is none to use. */
@@ -55,7 +77,8 @@ function unknownDomain(cluster: Cluster, name: string): Refusal {
 export function whereActive(cluster: Cluster, name: string): Sighting | Refusal {
   const identity = identityFor(cluster, name)
   const twice = presentTwice(cluster).find(each => each.name === name || each.uuid === identity.uuid)
-  if (twice !== undefined) return refuse('presentTwice', { domain: name, nodes: twice.nodes })
+  if (twice !== undefined)
+    return refuse('presentTwice', { domain: name, nodes: twice.nodes, migrating: twice.migrating })
   const active = presencesOf(cluster, identity).find(({ domain }) => domain.active)
   if (active !== undefined) return active
   const [silent] = silentRefusals(cluster)
@@ -77,9 +100,9 @@ export function identityFor(cluster: Cluster, name: string): { name: string; uui
   return seen === undefined ? { name } : { name, uuid: seen.domain.uuid }
 }
 
-/** A refusal unless the domain is in one of the wanted states; an end of a migration is in none. */
+/** A refusal unless the domain is in one of the wanted states; an end of a migration, broken or not, is in none. */
 export function wrongState({ node, domain }: Sighting, ...wanted: string[]): Refusal | undefined {
-  if (isMigrationEnd(domain)) {
+  if (isMigrationEnd(domain) || isPostCopy(domain)) {
     return refuse('wrongState', {
       domain: domain.name,
       node,

@@ -1,8 +1,18 @@
 /** Plans the verbs that act on a running domain where it is: reboot, reset, suspend, resume. */
-import type { Cluster } from '../cluster.ts'
-import { refuse } from '../refusal.ts'
+import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
+import { type Refusal, refuse } from '../refusal.ts'
 import { step } from '../step.ts'
-import { already, isRefusal, type Plan, refused, silentRefusals, steps, whereActive, wrongState } from './plan.ts'
+import {
+  already,
+  diskRefusals,
+  isRefusal,
+  type Plan,
+  refused,
+  silentRefusals,
+  steps,
+  whereActive,
+  wrongState,
+} from './plan.ts'
 
 export type PowerVerb = 'reboot' | 'reset' | 'suspend' | 'resume'
 
@@ -38,10 +48,21 @@ export function planPower(cluster: Cluster, request: PowerRequest): Plan {
         )
       : refused(unfit)
   }
-  // A paused domain holds no lease, so letting it run is as dangerous as a start: every node must have been heard.
-  const silent = request.verb === 'resume' ? silentRefusals(cluster) : []
-  if (silent.length > 0) return refused(...silent)
+  // A paused domain holds no lease, so letting it run is as dangerous as a start: nobody else may be it or hold its disks.
+  const rivals = request.verb === 'resume' ? [...otherPresences(cluster, where), ...silentRefusals(cluster)] : []
+  if (rivals.length > 0) return refused(...rivals)
   return steps([powerStep(request, { domain: seen.name, uuid: seen.uuid, node })])
+}
+
+/** What could run beside the domain if it ran on: a saved image on any node, and whoever holds or may hold its disks. */
+function otherPresences(cluster: Cluster, { node, domain: seen }: Sighting): Refusal[] {
+  const saved = sightingsOf(cluster, seen)
+    .filter(({ domain }) => domain.managedSave)
+    .map(each => refuse('managedSave', { domain: each.domain.name, node: each.node }))
+  const domain = seen.definition
+  if (domain === undefined)
+    return [...saved, refuse('unreadable', { domain: seen.name, other: seen.name, node, problem: seen.problem ?? '' })]
+  return [...saved, ...diskRefusals(cluster, domain)]
 }
 
 function powerStep({ verb, mode }: PowerRequest, on: { domain: string; uuid: string; node: string }) {

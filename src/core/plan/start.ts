@@ -1,5 +1,5 @@
 /** Plans the start of a domain: absent everywhere, every node heard, and a node that can host it. */
-import { type Cluster, holdersOf, identityOf, type Sighting, sightingsOf } from '../cluster.ts'
+import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import { isPresent } from '../node.ts'
 import { candidates, objections } from '../placement.ts'
@@ -9,6 +9,7 @@ import {
   already,
   definedElsewhere,
   definitionOf,
+  diskRefusals,
   isRefusal,
   type Plan,
   refused,
@@ -58,10 +59,7 @@ function alreadyRunning(cluster: Cluster, domain: Domain, request: StartRequest)
 /** Everything that is or could come to be the domain on some node: presence, autostart, a shared uuid, a held disk. */
 function presenceRefusals(cluster: Cluster, domain: Domain): Refusal[] {
   const seen = sightingsOf(cluster, domain).flatMap(sighting => sightingRefusals(domain, sighting))
-  const held = holdersOf(cluster, identityOf(domain)).map(({ sighting, disk }) =>
-    refuse('diskHeld', { domain: domain.name, disk, holder: sighting.domain.name, node: sighting.node }),
-  )
-  return [...seen, ...held]
+  return [...seen, ...diskRefusals(cluster, domain)]
 }
 
 function sightingRefusals(domain: Domain, { node, domain: seen }: Sighting): Refusal[] {
