@@ -24,7 +24,7 @@ async function realParts(home: Home, local: LocalIdentity) {
   const { config } = home
   const ssh = new Ssh(await privateFolder(runtimeFolder()), config.ssh)
   const here = { hostname: hostname(), ...(local.node === undefined ? {} : { id: local.node }) }
-  const nodes = new RealNodes(ssh, here, config.libvirt.uri, config.observe.timeoutMs)
+  const nodes = new RealNodes(ssh, here, { uri: config.libvirt.uri, ...config.observe })
   const claims = new Claims(home.store, systemClock, await thisProcess(), config.claim.ttlMs)
   return { nodes, claims, clock: systemClock, ...(local.node === undefined ? {} : { hereId: local.node }) }
 }

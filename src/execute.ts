@@ -18,8 +18,8 @@ import { watchMigration } from './watch-migration.ts'
 export interface Interrupt {
   /** Calls `handler` when the person wants to stop; gives back how to stop listening. */
   onInterrupt(handler: () => void): () => void
-  /** Asks whether the migration is to be ended; true without asking where nobody can answer. */
-  confirmAbort(question: string): Promise<boolean>
+  /** Asks whether the migration is to be ended; true without asking where nobody can answer, false when `moot` fires first. */
+  confirmAbort(question: string, moot: AbortSignal): Promise<boolean>
   /** True once the person wants to stop and nobody else took it: no further step is begun. */
   requested(): boolean
 }

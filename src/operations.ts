@@ -1,8 +1,14 @@
 /** THE TABLE of operations. Every door reads it: the command line, completion, the man page. */
 import { clusterOperations } from './operations/cluster.ts'
+import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
 import { nodeOperations } from './operations/node.ts'
 import type { Operation } from './operations/operation.ts'
 
 /** All operations, in the order in which help lists them. */
-export const operations: readonly Operation[] = [...nodeOperations, ...domainOperations, ...clusterOperations]
+export const operations: readonly Operation[] = [
+  ...nodeOperations,
+  ...domainOperations,
+  ...clusterOperations,
+  ...configOperations,
+]

@@ -19,7 +19,8 @@ export function watchMigration(
   { domain, uuid, from, to }: { domain: string; uuid: string; from: string; to: string },
   abort: () => Promise<Exit>,
 ): MigrationWatcher {
-  const bar = parts.progress.begin(`${domain}: ${from} -> ${to}`, 100)
+  const begin = () => parts.progress.begin(`${domain}: ${from} -> ${to}`, 100)
+  let bar = begin()
   const stopping = new AbortController()
   let downtimeMs: number | undefined
   const poll = async () => {
@@ -35,8 +36,15 @@ export function watchMigration(
   }
   void poll()
   const deafen = parts.interrupt.onInterrupt(async () => {
-    const wanted = await parts.interrupt.confirmAbort(`End the migration of ${domain}? It keeps running on ${from}.`)
-    if (wanted && !stopping.signal.aborted) await abort()
+    // A bar that goes on would write over the question.
+    bar.end('asked to end')
+    const wanted = await parts.interrupt.confirmAbort(
+      `End the migration of ${domain}? It keeps running on ${from}.`,
+      stopping.signal,
+    )
+    if (stopping.signal.aborted) return
+    if (wanted) await abort()
+    else bar = begin()
   })
   const stop = () => {
     stopping.abort()

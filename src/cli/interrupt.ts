@@ -33,11 +33,14 @@ export function terminalInterrupt(changes: boolean): Interrupt {
   }
 }
 
-async function confirmAbort(question: string): Promise<boolean> {
+async function confirmAbort(question: string, moot: AbortSignal): Promise<boolean> {
   if (!process.stdin.isTTY || !process.stderr.isTTY) return true
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   try {
-    return /^y(es)?$/i.test((await terminal.question(`\n${question} [y/N] `)).trim())
+    return /^y(es)?$/i.test((await terminal.question(`\n${question} [y/N] `, { signal: moot })).trim())
+  } catch {
+    process.stderr.write('it has ended by itself\n')
+    return false
   } finally {
     terminal.close()
   }

@@ -48,6 +48,7 @@ export const groups: Readonly<Record<string, string>> = {
   node: 'hypervisors: add, list, scan, remove',
   domain: 'virtual machines: list, define, start, stop, migrate',
   claim: 'who is working on what',
+  config: 'options of config.yaml: list, set',
 }
 
 /** Runs one command line and gives back its exit status. Prints everything that there is to say. */

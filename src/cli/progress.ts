@@ -16,7 +16,15 @@ function bar(label: string, total?: number): ProgressBar {
     if (ended) return
     const format = total === undefined ? '{label}  {detail}' : '{label}  {bar} {percentage}%  {detail}'
     const made = new SingleBar(
-      { format, stream: process.stderr, clearOnComplete: true, hideCursor: true, barsize: 30, linewrap: false },
+      {
+        format,
+        stream: process.stderr,
+        clearOnComplete: true,
+        hideCursor: true,
+        barsize: 30,
+        linewrap: false,
+        gracefulExit: false,
+      },
       Presets.rect,
     )
     made.start(total ?? 1, latest.done, { label, detail: latest.detail })
@@ -25,7 +33,8 @@ function bar(label: string, total?: number): ProgressBar {
   return {
     update: (done, detail) => {
       latest = { done, detail }
-      drawn?.update(done, { label, detail })
+      // The library would draw a bar again that it has cleared.
+      if (!ended) drawn?.update(done, { label, detail })
     },
     end: () => {
       ended = true

@@ -190,7 +190,7 @@ const texts: Texts = {
     next: 'put it on shared storage; --unsafe overrules this when you know that it is shared',
   }),
   nodeBound: ({ domain, kind, what, node }) => ({
-    why: `${domain} has ${NODE_BOUND[kind]} (${what}) that stays behind on ${node}`,
+    why: `${domain} has ${NODE_BOUND[kind]} (${what}), which would stay behind on ${node}`,
     next:
       kind === 'hostdev'
         ? 'detach the device first'

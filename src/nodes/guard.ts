@@ -23,7 +23,9 @@ export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced:
  * that is for ending a command which holds the lock, such as a migration. It records nothing, because without the lock it
  * could put its own generation over a newer one.
  *
- * The lock's descriptor is inherited by the command, so that the lock outlives this shell if somebody kills it.
+ * The lock's descriptor is inherited by the command, so that the lock outlives this shell if somebody kills it. So the command
+ * must not be the last line, which a shell runs in its own place: whoever ends the guard would end the command with it, and
+ * libvirt would carry out what virsh asked of it without the lock.
  * A generation file that holds no number fails the comparison, and the command does not run.
  */
 const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4; shift 4
@@ -38,7 +40,8 @@ seen=0
 [ ! -e "$folder/$uuid.generation" ] || seen=$(cat "$folder/$uuid.generation") || fail "cannot read the generation" 94
 [ "$generation" -ge "$seen" ] || fail "generation $generation has been displaced by $seen" 97
 [ "$mode" = nolock ] || { echo "$generation" >"$folder/$uuid.new.$$" && mv "$folder/$uuid.new.$$" "$folder/$uuid.generation"; } || fail "cannot record the generation" 94
-"$@"`
+"$@"
+exit $?`
 
 /** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */
 export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' = 'lock'): string {

@@ -62,6 +62,15 @@ export interface Here {
   readonly hostname: string
 }
 
+/** How nodes are asked. */
+export interface NodeSettings {
+  /** The libvirt URI on each node. */
+  readonly uri: string
+  readonly timeoutMs: number
+  /** So many nodes at a time. */
+  readonly concurrency: number
+}
+
 const INTRODUCTION_TIMEOUT_MS = 15_000
 const RAISE_TIMEOUT_MS = 45_000
 
@@ -71,24 +80,24 @@ export class RealNodes implements Nodes {
   readonly #here: Here
   readonly #uri: string
   readonly #timeoutMs: number
+  readonly #concurrency: number
   readonly #sessions = new Map<string, Session>()
 
-  constructor(ssh: Ssh, here: Here, uri: string, timeoutMs: number) {
+  constructor(ssh: Ssh, here: Here, settings: NodeSettings) {
     this.#ssh = ssh
     this.#here = here
-    this.#uri = uri
-    this.#timeoutMs = timeoutMs
+    this.#uri = settings.uri
+    this.#timeoutMs = settings.timeoutMs
+    this.#concurrency = settings.concurrency
   }
 
   async look(records: readonly NodeRecord[], inquiries: ReadonlyMap<string, Inquiry> = new Map()): Promise<Look> {
     const sessions = records.map(record => this.#session(record))
     const marks = sessions.map(session => session.events.length)
-    const seen = await Promise.all(
-      records.map(
-        async (record, at) =>
-          [record.name, (await sessions[at]?.look(inquiries.get(record.name))) as UpNode | SilentNode] as const,
-      ),
-    )
+    const seen = await eachWithin(this.#concurrency, records, async (record, at) => {
+      const answer = await sessions[at]?.look(inquiries.get(record.name))
+      return [record.name, answer as UpNode | SilentNode] as const
+    })
     const movedSince = ({ name, uuid }: { name: string; uuid?: string }) =>
       sessions.some((session, at) =>
         session.events.slice(marks[at]).some(({ domain }) => domain.name === name || domain.uuid === uuid),
@@ -228,4 +237,19 @@ function dotted(version: number): string {
 
 function lastLine(text: string): string | undefined {
   return text.trim().split('\n').at(-1) || undefined
+}
+
+/** Works on all items, on at most `limit` at a time, and keeps their order. */
+async function eachWithin<T, R>(
+  limit: number,
+  items: readonly T[],
+  work: (item: T, at: number) => Promise<R>,
+): Promise<R[]> {
+  const results = new Array<R>(items.length)
+  let next = 0
+  const worker = async () => {
+    for (let at = next++; at < items.length; at = next++) results[at] = await work(items[at] as T, at)
+  }
+  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
+  return results
 }

@@ -102,8 +102,8 @@ function collect(stream: NodeJS.ReadableStream | null): () => string {
 }
 
 /**
- * Ends a child at its deadline or when its caller gives up: first politely, then for certain. With it go the processes that
- * it started: they hold its output open, and we would wait for them.
+ * Ends a child at its deadline or when its caller gives up: first politely, then for certain. What the child started is left
+ * alone, as it would be at the other end of ssh: a command behind the guard must keep its lock for as long as it runs (rule 12).
  */
 class Deadline {
   passed = false
@@ -129,21 +129,12 @@ class Deadline {
 
   #end(): void {
     this.passed = true
-    this.#signal('SIGTERM')
+    this.#child.kill('SIGTERM')
     this.#grace = setTimeout(() => {
-      this.#signal('SIGKILL')
-      // Whoever still holds the output now has left the group.
+      this.#child.kill('SIGKILL')
+      // What was left alone holds the output open, and we would wait for it.
       this.#child.stdout?.destroy()
       this.#child.stderr?.destroy()
     }, GRACE_MS)
-  }
-
-  /** To the whole group, which the child leads since it has a session of its own. */
-  #signal(signal: NodeJS.Signals): void {
-    try {
-      if (this.#child.pid !== undefined) process.kill(-this.#child.pid, signal)
-    } catch {
-      // All of them have ended.
-    }
   }
 }

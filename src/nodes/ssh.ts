@@ -28,17 +28,16 @@ export class SshError extends Error {
   override readonly name = 'SshError'
 }
 
-/** Names of the forwarded sockets in a master's folder: short, since a unix socket's path ends at 108 bytes. */
-const FORWARDS: readonly {
-  readonly name: string
-  readonly daemon: 'libvirtd' | 'modular'
-  readonly access: Access
-  readonly remote: string
-}[] = [
-  { name: 'qr', daemon: 'modular', access: 'readOnly', remote: 'virtqemud-sock-ro' },
-  { name: 'qw', daemon: 'modular', access: 'readWrite', remote: 'virtqemud-sock' },
-  { name: 'lr', daemon: 'libvirtd', access: 'readOnly', remote: 'libvirt-sock-ro' },
-  { name: 'lw', daemon: 'libvirtd', access: 'readWrite', remote: 'libvirt-sock' },
+/**
+ * The forwarded sockets, by names that are short, since a unix socket's path ends at 108 bytes. libvirtd's come first: where the
+ * modular daemons serve, virtproxyd answers there, too, while asking sshd for a socket that is not there writes a line into
+ * the node's log each time.
+ */
+const FORWARDS: readonly { readonly name: string; readonly access: Access; readonly remote: string }[] = [
+  { name: 'lr', access: 'readOnly', remote: 'libvirt-sock-ro' },
+  { name: 'lw', access: 'readWrite', remote: 'libvirt-sock' },
+  { name: 'qr', access: 'readOnly', remote: 'virtqemud-sock-ro' },
+  { name: 'qw', access: 'readWrite', remote: 'virtqemud-sock' },
 ]
 const CONTROL = 'c'
 const LOG = 'log'
@@ -55,7 +54,7 @@ export class Ssh {
     this.#settings = settings
   }
 
-  /** Paths of the forwarded sockets that may serve libvirt, libvirt's own order. They exist while a master lives. */
+  /** Paths of the forwarded sockets that may serve libvirt, best first. They exist while a master lives. */
   sockets(node: string, access: Access): string[] {
     return FORWARDS.filter(forward => forward.access === access).map(forward => this.#current(node, forward.name))
   }
@@ -153,6 +152,9 @@ export class Ssh {
       ...[
         '-o',
         'BatchMode=yes',
+        // A master may live for months: its log must not grow by a line for every socket that was not there.
+        '-o',
+        'LogLevel=ERROR',
         '-o',
         `ControlPersist=${this.#settings.persistSeconds}`,
         '-o',

@@ -3,7 +3,7 @@
  * cluster, nor in an empty one where this machine remembers a cluster: an unmounted share must not become a new cluster (rule 10).
  */
 import { randomUUID } from 'node:crypto'
-import { link, mkdir, readFile, stat, unlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, readFile, rename, stat, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Config, describeProblem, initialConfigText, parseConfig, sampleConfigText } from '../core/config.ts'
 import { Definitions } from './definitions.ts'
@@ -24,6 +24,8 @@ export interface Home {
   readonly records: Records
   readonly definitions: Definitions
   readonly clusterId: string
+  /** Replaces config.yaml by what `edit` makes of its text, whole or not at all. */
+  editConfig(edit: (text: string) => string): Promise<void>
 }
 
 /** The config file cannot be used. Each problem is a sentence with file and line. */
@@ -46,7 +48,15 @@ export async function openHome(path: string, local: LocalIdentity): Promise<Home
   const config = await readConfig(path)
   await makeFolders(path)
   const { id } = known ?? (await records.createCluster({ id: randomUUID(), created: new Date().toISOString() }))
-  return { path, config, store, records, definitions: new Definitions(path), clusterId: id }
+  return {
+    path,
+    config,
+    store,
+    records,
+    definitions: new Definitions(path),
+    clusterId: id,
+    editConfig: edit => editConfig(path, edit),
+  }
 }
 
 async function checkFolder(path: string): Promise<void> {
@@ -99,6 +109,19 @@ async function createConfig(path: string, file: string): Promise<Config> {
   await createOnce(join(path, 'config.sample.yaml'), sampleConfigText())
   await createOnce(file, text)
   return parseConfig(text, file).config
+}
+
+async function editConfig(path: string, edit: (text: string) => string): Promise<void> {
+  const file = join(path, 'config.yaml')
+  const { mode } = await stat(file)
+  const fresh = `${file}.${randomUUID()}.new`
+  const text = edit(await readFile(file, 'utf8'))
+  try {
+    await writeFile(fresh, text, { flag: 'wx', mode, flush: true })
+    await rename(fresh, file)
+  } finally {
+    await unlink(fresh).catch(() => undefined)
+  }
 }
 
 /** Makes a file whole or not at all, and never over one that is there. */

@@ -1,0 +1,94 @@
+/** Random clusters, small enough that names, uuids and disks collide often. */
+import fc from 'fast-check'
+import type { Cluster } from '../../src/core/cluster.ts'
+import type { Domain } from '../../src/core/domain.ts'
+import type { DomainOnNode, DomainState, Node } from '../../src/core/node.ts'
+import { aCluster, aDefinition, aDisk, aDomain, aNode, aSilentNode, onPath, unreadable, uuidOf } from './builders.ts'
+
+export const NAMES = ['a', 'b', 'c'] as const
+export const NODES = ['node1', 'node2', 'node3', 'node4', 'node5'] as const
+const DISKS = ['/srv/0.img', '/srv/1.img', '/srv/2.img', '/srv/3.img']
+const PATHS = new Map(DISKS.flatMap(path => [...onPath(path)]))
+const STATES: readonly DomainState[] = [
+  'running',
+  'running',
+  'running',
+  'shutoff',
+  'shutoff',
+  'shutoff',
+  'paused',
+  'blocked',
+  'shutdown',
+  'crashed',
+  'pmsuspended',
+]
+
+const disk = fc
+  .tuple(fc.constantFrom(...DISKS), fc.integer({ min: 0, max: 9 }))
+  .map(([path, chance]) => aDisk(path, { shareable: chance === 0, readOnly: chance === 1 }))
+
+const domain: fc.Arbitrary<Domain> = fc
+  .record({
+    name: fc.constantFrom(...NAMES),
+    uuid: fc.integer({ min: 1, max: 4 }).map(uuidOf),
+    memoryMiB: fc.constantFrom(512, 1024, 4096, 8192),
+    vcpus: fc.integer({ min: 1, max: 6 }),
+    disks: fc.array(disk, { maxLength: 2 }),
+  })
+  .map(more => aDomain(more))
+
+const rarely = fc.integer({ min: 0, max: 7 }).map(number => number === 0)
+
+const onNode: fc.Arbitrary<DomainOnNode> = fc
+  .record({
+    domain,
+    state: fc.constantFrom(...STATES),
+    stateReason: fc.constantFrom(1, 1, 2, 11, 12),
+    persistent: fc.boolean(),
+    autostart: rarely,
+    managedSave: rarely,
+    snapshots: rarely,
+    hidden: rarely,
+  })
+  .map(({ domain: definition, hidden, state, managedSave, persistent, ...more }) => {
+    const { name, uuid, vcpus, memoryMiB } = definition
+    const off = state === 'shutoff'
+    const seen = {
+      ...more,
+      name,
+      uuid,
+      vcpus,
+      memoryMiB,
+      state,
+      active: !off,
+      persistent: persistent || off,
+      managedSave: managedSave && off,
+    }
+    return { ...unreadable(seen), ...(hidden ? {} : { definition }) }
+  })
+
+const node = (name: string): fc.Arbitrary<Node> =>
+  fc.oneof(
+    {
+      weight: 9,
+      arbitrary: fc
+        .uniqueArray(onNode, { maxLength: 3, selector: ({ uuid }) => uuid })
+        .map(domains => aNode(name, domains, { paths: PATHS })),
+    },
+    { weight: 1, arbitrary: fc.constantFrom('unreachable', 'busy').map(state => aSilentNode(name, state as 'busy')) },
+  )
+
+/** One to five nodes with up to three domains each, and definitions for some. */
+export const clusters: fc.Arbitrary<Cluster> = fc
+  .record({
+    nodes: fc.integer({ min: 1, max: 5 }).chain(count => fc.tuple(...NODES.slice(0, count).map(node))),
+    definitions: fc.uniqueArray(domain, { maxLength: 3, selector: ({ name }) => name }),
+    here: fc.constantFrom(...NODES, undefined),
+  })
+  .map(({ nodes, definitions, here }) =>
+    aCluster({
+      nodes,
+      definitions: definitions.map(each => aDefinition(each)),
+      ...(here === undefined ? {} : { here }),
+    }),
+  )

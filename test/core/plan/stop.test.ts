@@ -1,0 +1,80 @@
+/** When a stop is planned: the intent first, then one domain on one node, and never on a copy that nobody can tell from another. */
+import { describe, expect, test } from 'vitest'
+import { planStop, type StopRequest } from '../../../src/core/plan/stop.ts'
+import { aCluster, aDomainOnNode, aNode, aSilentNode, type ClusterParts, shutOff, WEB_UUID } from '../builders.ts'
+import { checkRows, type Row, stepsOf } from './answer.ts'
+
+function stop(parts: ClusterParts, request: Partial<StopRequest> = {}) {
+  return () => planStop(aCluster(parts), { domain: 'web', timeoutMs: 60_000, force: false, ...request })
+}
+
+const on = (...domains: Parameters<typeof aNode>[1] & object) => ({ nodes: [aNode('node1'), aNode('node2', domains)] })
+const ASKED = ['recordIntent manual', 'shutdownDomain node2', 'awaitShutOff node2']
+
+const ROWS: readonly Row[] = [
+  ['a running domain is asked, after the intent is recorded, and waited for', stop(on(aDomainOnNode())), ...ASKED],
+  [
+    'with --force its power is cut, after the intent is recorded',
+    stop(on(aDomainOnNode()), { force: true }),
+    'recordIntent manual',
+    'destroyDomain node2',
+    'awaitShutOff node2',
+  ],
+  ['a paused domain is stopped, too', stop(on(aDomainOnNode({ state: 'paused' }))), ...ASKED],
+  ['a domain that is off is already so', stop(on(shutOff())), 'already: notRunning'],
+  ['a domain that is only defined is already so', stop({}), 'already: notRunning'],
+  ['a domain that nobody knows is refused', stop({}, { domain: 'other' }), 'refused: unknownDomain'],
+  [
+    'a domain that is nowhere is not said to be off while a node is silent',
+    stop({ nodes: [aNode('node1'), aSilentNode('node2')] }),
+    'refused: unreachable',
+  ],
+  [
+    'a domain that is seen running is stopped although another node is silent',
+    stop({ nodes: [aSilentNode('node1'), aNode('node2', [aDomainOnNode()])] }),
+    ...ASKED,
+  ],
+  [
+    'a domain that runs twice is not touched',
+    stop({ nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode()])] }),
+    'refused: presentTwice',
+  ],
+  [
+    'a domain that is being moved is not touched',
+    stop({
+      nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ state: 'paused', stateReason: 2 })])],
+    }),
+    'refused: presentTwice',
+  ],
+  [
+    'one uuid under two names on two nodes is one domain twice',
+    stop({
+      nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ name: 'old', uuid: WEB_UUID })])],
+    }),
+    'refused: presentTwice',
+  ],
+  [
+    'the waiting end of a migration alone is not touched',
+    stop(on(aDomainOnNode({ state: 'paused', stateReason: 2 })), { force: true }),
+    'refused: wrongState',
+  ],
+]
+
+describe('stop', () => {
+  checkRows(ROWS)
+
+  test('the way to ask and the time to wait are in the steps', () => {
+    expect(stepsOf(stop(on(aDomainOnNode()), { mode: 'agent' })())).toMatchObject([
+      {},
+      { mode: 'agent' },
+      { timeoutMs: 60_000 },
+    ])
+  })
+
+  test('a migration under way is not described as a copy to destroy', () => {
+    const moving = stop({
+      nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ state: 'paused', stateReason: 11 })])],
+    })()
+    expect(moving).toMatchObject({ refusals: [{ reason: 'presentTwice', migrating: true, nodes: ['node1', 'node2'] }] })
+  })
+})

@@ -1,0 +1,86 @@
+/** Every reason to say no has two sentences that fit together and stand on one line each. */
+import { expect, test } from 'vitest'
+import { describeRefusal, type RefusalFacts, type RefusalReason, refuse } from '../../src/core/refusal.ts'
+
+const on = { domain: 'web', node: 'node2' }
+
+/** The compiler asks for each reason here. */
+const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
+  unknownNode: [
+    { node: 'node9', known: ['node1', 'node2'] },
+    { node: 'node9', known: [] },
+  ],
+  unknownDomain: [
+    { domain: 'wbe', known: ['mail', 'web'] },
+    { domain: 'wbe', known: [] },
+  ],
+  noDefinition: [{ domain: 'web' }],
+  badDefinition: [{ domain: 'web', problem: 'conf/web.xml:3:1: expected a name' }],
+  nameMismatch: [{ domain: 'web', path: 'conf/web.xml', found: 'mail' }],
+  present: [{ ...on, state: 'paused' }],
+  sameUuid: [{ ...on, other: 'old-web', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01' }],
+  diskHeld: [{ ...on, disk: 'file:/srv/web.img', holder: 'mail' }],
+  unreadable: [{ ...on, other: 'odd', problem: '3:1: expected a name' }],
+  presentTwice: [
+    { domain: 'web', nodes: ['node1', 'node2'], migrating: false },
+    { domain: 'web', nodes: ['node1', 'node2'], migrating: true },
+  ],
+  changing: [{ domain: 'web' }],
+  unreachable: [
+    { node: 'node2', state: 'unreachable', problem: 'no answer within 5 s', hint: 'check its power' },
+    { node: 'node2', state: 'busy', problem: 'no answer within 5 s', hint: 'look there for a hung domain' },
+  ],
+  autostart: [on],
+  managedSave: [on],
+  snapshots: [on],
+  notRunning: [{ domain: 'web' }],
+  wrongState: [{ ...on, state: 'paused', wanted: 'running' }],
+  alreadyThere: [on],
+  notHere: [{}],
+  memory: [{ ...on, neededMiB: 2048, freeMiB: 2047 }],
+  vcpus: [{ ...on, needed: 4, free: 3 }],
+  diskMissing: [{ ...on, path: '/srv/web.img' }],
+  poolMissing: [{ ...on, pool: 'fast' }],
+  networkMissing: [{ ...on, network: 'dmz' }],
+  bridgeMissing: [{ ...on, bridge: 'br0' }],
+  cpuModel: [{ ...on, model: 'EPYC' }],
+  cpuUnknown: [{ ...on, problem: 'unknown CPU model' }],
+  diskNotShared: [{ domain: 'web', path: '/srv/web.img', why: 'it lies on ext2/ext3, which one host mounts' }],
+  nodeBound: [
+    { ...on, kind: 'nvram', what: '/var/lib/libvirt/qemu/nvram/web_VARS.fd' },
+    { ...on, kind: 'tpm', what: '/var/lib/libvirt/swtpm/web' },
+    { ...on, kind: 'hostdev', what: 'pci 0000:03:00.0' },
+  ],
+  hugePages: [on],
+  probeFailed: [{ node: 'node2', problem: 'it gave no whole answer' }],
+  claimed: [
+    { domain: 'web', owner: 'root@node1 (pid 7)', since: '2026-01-01T00:00:00.000Z', verb: 'domain start web' },
+  ],
+  notPersistent: [on],
+  nodeNotEmpty: [{ node: 'node2', domains: ['mail', 'web'] }],
+  nobodyFits: [{ domain: 'web' }],
+  nodeIdentity: [{ node: 'node2', problem: 'another machine answered' }],
+}
+
+const REFUSALS = Object.entries(EXAMPLES).flatMap(([reason, examples]) =>
+  (examples as readonly object[]).map(facts => [reason, refuse(reason as RefusalReason, facts as never)] as const),
+)
+
+test('the two sentences of every refusal', async () => {
+  const text = REFUSALS.map(([reason, refusal]) => {
+    const { why, next } = describeRefusal(refusal)
+    return `${reason}\n  ${why}\n  ${next}\n`
+  })
+  await expect(text.join('\n')).toMatchFileSnapshot('plan/golden/refusals.golden')
+})
+
+test.each(REFUSALS)(
+  '%s says why and what to do next, each on one line, with every fact in its place',
+  (reason, refusal) => {
+    expect(refusal.reason).toBe(reason)
+    for (const text of Object.values(describeRefusal(refusal))) {
+      expect(text).not.toMatch(/undefined|\[object|\n|\.$/)
+      expect(text.length).toBeGreaterThan(10)
+    }
+  },
+)
