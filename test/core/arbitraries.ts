@@ -85,10 +85,24 @@ export const clusters: fc.Arbitrary<Cluster> = fc
     definitions: fc.uniqueArray(domain, { maxLength: 3, selector: ({ name }) => name }),
     here: fc.constantFrom(...NODES, undefined),
   })
-  .map(({ nodes, definitions, here }) =>
-    aCluster({
-      nodes,
-      definitions: definitions.map(each => aDefinition(each)),
-      ...(here === undefined ? {} : { here }),
-    }),
+  .map(({ nodes, definitions, here }) => {
+    const files = definitions.map(each => aDefinition(each))
+    const cluster = aCluster({ nodes, definitions: files, ...(here === undefined ? {} : { here }) })
+    // A counterexample is read by a person.
+    return Object.defineProperty(cluster, fc.toStringMethod, { value: () => textOf(cluster), enumerable: false })
+  })
+
+function textOf({ nodes, definitions }: Cluster): string {
+  const text = ({ name, uuid, memoryMiB, disks }: Domain) =>
+    `${name}/${uuid.at(-1)} ${memoryMiB} MiB ${disks.map(({ source }) => ('path' in source ? source.path : '')).join()}`
+  const shown = (each: DomainOnNode) => {
+    const flags = (['persistent', 'managedSave', 'autostart', 'snapshots'] as const).filter(flag => each[flag])
+    const what = each.definition === undefined ? `${each.name}/${each.uuid.at(-1)} unreadable` : text(each.definition)
+    return `  ${what} ${each.state}(${each.stateReason}) ${flags.join(' ')}`
+  }
+  const lines = [...nodes.values()].flatMap(({ name, seen }) =>
+    seen.state === 'up' ? [name, ...seen.domains.map(shown)] : [`${name} ${seen.state}`],
   )
+  const files = [...definitions.values()].map(({ domain: each }) => `conf ${each === undefined ? '' : text(each)}`)
+  return ['', ...lines, ...files, ''].join('\n')
+}

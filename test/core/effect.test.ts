@@ -45,7 +45,7 @@ describe('the effect of a step', () => {
       'a definition that is not moved stays, shut off',
       migrate(false),
       [aDomainOnNode({ persistent: true })],
-      ['node1 shutoff persistent', 'node2 running persistent'],
+      ['node1 shutoff persistent', 'node2 running'],
     ],
     ['what is not there does not move', migrate(false), [], []],
     ['undefine of a shut off domain removes it', step('undefineDomain', { ...on, keepTpm: false }), [shutOff()], []],

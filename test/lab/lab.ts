@@ -3,7 +3,7 @@
  * true there, asked of virsh and of the disks and never of havirt. Every wait is for a condition.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
-import { chmod, readFile, rm, writeFile } from 'node:fs/promises'
+import { chmod, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 const PROGRAM = join(import.meta.dirname, '..', '..', 'lab', 'lab')
@@ -199,8 +199,10 @@ export interface Beat {
   readonly counter: number
 }
 
+const LUNS = join('/var/lib/havirt-lab', LAB, 'luns')
+
 export async function beat(name: string): Promise<Beat | undefined> {
-  const bytes = await readFile(join('/var/lib/havirt-lab', LAB, 'luns', `${name}.img`))
+  const bytes = await readFile(join(LUNS, `${name}.img`))
   if (bytes.toString('latin1', 512, 516) !== 'HVRT') return undefined
   return { nonce: bytes.toString('hex', 516, 524), counter: bytes.readUInt32LE(524) }
 }
@@ -246,12 +248,23 @@ export async function dropMasters(node: string, to = 'node'): Promise<void> {
   await signal(node, 'KILL', await processes(node, `^ssh -M .*-- ${to}`))
 }
 
-/** Runs until nothing is left: no domain, no definition, no claim's file lock. Faults must be healed before. */
+/** Leaves nothing: no domain on any node, no definition, no record of a scan. Faults must be healed before. */
 export async function clean(): Promise<void> {
   await Promise.all(NODES.map(node => sure(shell(node, CLEAN))))
-  const conf = await pathOn('node1', `${HOME}/conf`)
-  await rm(conf, { recursive: true, force: true }).catch(() => undefined)
-  await sure(shell('node1', `mkdir -p -m 700 ${HOME}/conf; rm -rf ${HOME}/var/population/*`))
+  await sure(shell('node1', `rm -rf ${HOME}/conf/* ${HOME}/var/population/*`))
+  await forgetBeats()
+}
+
+/** The next guest of the same name must not find the record of the one before. */
+async function forgetBeats(): Promise<void> {
+  const images = (await readdir(LUNS)).filter(name => name.endsWith('.img'))
+  await Promise.all(
+    images.map(async name => {
+      const image = await open(join(LUNS, name), 'r+')
+      await image.write(Buffer.alloc(512), 0, 512, 512)
+      await image.close()
+    }),
+  )
 }
 
 const CLEAN = `virsh -q list --name | while read -r name; do [ -z "$name" ] || virsh -q destroy "$name"; done

@@ -103,7 +103,7 @@ describe('a migration', () => {
     expect(await whereIs('big')).toEqual(['node3'])
   })
 
-  test('that somebody began with plain virsh is not taken for a double presence, and a stop during it never lets it run twice or nowhere', async () => {
+  test('begun with plain virsh is no double presence, and a stop during it stops the domain or leaves it alone', async () => {
     await running('big', 'node1', SLOW)
     const { nonce } = await nextBeat('big')
     const virsh = exec('node1', ['virsh', 'migrate', '--live', '--p2p', '--bandwidth', '1', 'big', 'qemu+ssh://node2/system'])
@@ -180,15 +180,6 @@ describe('a migration is refused', () => {
     await running('one', 'node1', { memoryMiB })
     await running('two', 'node2', { memoryMiB })
     await refusedMigration('one', 'node2', new RegExp(`one needs ${memoryMiB} MiB, and node2 has \\d+ MiB left`))
-  })
-
-  test('to a node whose libvirt says that it cannot run the CPU model', async () => {
-    const model = "<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>Icelake-Server</model></cpu>"
-    const xml = await guest('modern')
-    await define('modern')
-    // Emulation starts with what it has of the model; havirt itself would refuse to start it.
-    await createByVirsh('node1', xml.replace('<features>', `${model}<features>`))
-    await refusedMigration('modern', 'node2', /node2 cannot run the CPU of modern/)
   })
 
   test('when the target holds a saved image or an autostart definition of it', async () => {

@@ -76,15 +76,24 @@ function unknownDomain(cluster: Cluster, name: string): Refusal {
 /** The one node where the domain is active, or why that cannot be said. */
 export function whereActive(cluster: Cluster, name: string): Sighting | Refusal {
   const identity = identityFor(cluster, name)
-  const twice = presentTwice(cluster).find(each => each.name === name || each.uuid === identity.uuid)
+  const actives = presencesOf(cluster, identity).filter(({ domain }) => domain.active)
+  // What runs may have another uuid than what is defined, and be twice by that one.
+  const known = [identity, ...actives.map(({ domain }) => domain)]
+  const twice = presentTwice(cluster).find(each => known.some(one => one.name === each.name || one.uuid === each.uuid))
   if (twice !== undefined)
     return refuse('presentTwice', { domain: name, nodes: twice.nodes, migrating: twice.migrating })
-  const active = presencesOf(cluster, identity).find(({ domain }) => domain.active)
+  // Asked for by one name, nothing is done to a domain that has another.
+  const other = actives.find(({ domain }) => domain.name !== name)
+  if (other !== undefined) {
+    const { node, domain } = other
+    return refuse('sameUuid', { domain: name, other: domain.name, node, uuid: domain.uuid })
+  }
+  const [active] = actives
   if (active !== undefined) return active
   const [silent] = silentRefusals(cluster)
   if (silent !== undefined) return silent
-  const known = cluster.definitions.has(name) || sightingsOf(cluster, identity).length > 0
-  return known ? refuse('notRunning', { domain: name }) : unknownDomain(cluster, name)
+  const exists = cluster.definitions.has(name) || sightingsOf(cluster, identity).length > 0
+  return exists ? refuse('notRunning', { domain: name }) : unknownDomain(cluster, name)
 }
 
 /** True when a value is a refusal and not what was asked for. */

@@ -1,7 +1,16 @@
 /** When a stop is planned: the intent first, then one domain on one node, and never on a copy that nobody can tell from another. */
 import { describe, expect, test } from 'vitest'
 import { planStop, type StopRequest } from '../../../src/core/plan/stop.ts'
-import { aCluster, aDomainOnNode, aNode, aSilentNode, type ClusterParts, shutOff, WEB_UUID } from '../builders.ts'
+import {
+  aCluster,
+  aDomainOnNode,
+  aNode,
+  aSilentNode,
+  type ClusterParts,
+  MAIL_UUID,
+  shutOff,
+  WEB_UUID,
+} from '../builders.ts'
 import { checkRows, type Row, stepsOf } from './answer.ts'
 
 function stop(parts: ClusterParts, request: Partial<StopRequest> = {}) {
@@ -50,6 +59,28 @@ const ROWS: readonly Row[] = [
     'one uuid under two names on two nodes is one domain twice',
     stop({
       nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ name: 'old', uuid: WEB_UUID })])],
+    }),
+    'refused: presentTwice',
+  ],
+  [
+    'a domain that runs under another name is not touched: it was not asked for',
+    stop(on(aDomainOnNode({ name: 'old', uuid: WEB_UUID }))),
+    'refused: sameUuid',
+  ],
+  [
+    'a domain is stopped by the name that it runs under, whatever the definition of that uuid says',
+    stop(on(aDomainOnNode({ name: 'old', uuid: WEB_UUID })), { domain: 'old' }),
+    ...ASKED,
+  ],
+  [
+    'what runs is twice by its own uuid, although a shut off copy with another uuid is found first',
+    stop({
+      nodes: [
+        aNode('node1', [shutOff({ uuid: MAIL_UUID })]),
+        aNode('node2', [aDomainOnNode()]),
+        aNode('node3', [aDomainOnNode({ name: 'old', uuid: WEB_UUID })]),
+      ],
+      definitions: [],
     }),
     'refused: presentTwice',
   ],
