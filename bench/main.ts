@@ -26,6 +26,10 @@ export async function main(argv: readonly string[], root: string): Promise<numbe
     process.stderr.write(USAGE)
     return 2
   }
+  if (asked === 'help') {
+    process.stdout.write(USAGE)
+    return 0
+  }
   const undoing = new Undoing()
   const bench: Bench = {
     root,
@@ -38,7 +42,7 @@ export async function main(argv: readonly string[], root: string): Promise<numbe
     await measure(bench, asked)
     return 0
   } catch (error) {
-    process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
+    if (!undoing.interrupted) process.stderr.write(`bench: ${error instanceof Error ? error.message : String(error)}\n`)
     return 1
   } finally {
     await undoing.undo()
@@ -50,12 +54,17 @@ interface Asked {
   readonly json: boolean
 }
 
-function optionsOf(argv: readonly string[]): Asked | undefined {
+function optionsOf(argv: readonly string[]): Asked | 'help' | undefined {
   try {
     const { values } = parseArgs({
       args: [...argv],
-      options: { only: { type: 'string', multiple: true }, json: { type: 'boolean' } },
+      options: {
+        only: { type: 'string', multiple: true },
+        json: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
     })
+    if (values.help === true) return 'help'
     const names = values.only ?? Object.keys(benchmarks)
     return names.every(name => name in benchmarks) ? { names, json: values.json === true } : undefined
   } catch {
@@ -98,6 +107,8 @@ function nodeOf(root: string): string {
 /** What must be undone at the end, after a failure, and at Ctrl-C. */
 class Undoing {
   readonly #undos: (() => void | Promise<void>)[] = []
+  /** From now on nothing that fails is worth a word: we ended it ourselves. */
+  interrupted = false
 
   add(undo: () => void | Promise<void>): void {
     this.#undos.push(undo)
@@ -110,6 +121,7 @@ class Undoing {
   onInterrupt(): void {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
       process.once(signal, () => {
+        this.interrupted = true
         this.undo().finally(() => process.exit(130))
       })
     }

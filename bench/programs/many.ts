@@ -20,7 +20,8 @@ const ssh = new Ssh(folder, config.ssh)
 
 /** A fresh observation, connections included. */
 async function observe(records: readonly NodeRecord[]): Promise<void> {
-  const nodes = new RealNodes(ssh, { hostname: 'elsewhere' }, 'qemu:///system', TIMEOUT_MS)
+  const settings = { uri: 'qemu:///system', timeoutMs: TIMEOUT_MS, concurrency: records.length }
+  const nodes = new RealNodes(ssh, { hostname: 'elsewhere' }, settings)
   const { seen } = await nodes.look(records)
   nodes.close()
   for (const [name, answer] of seen) {

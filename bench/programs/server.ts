@@ -1,7 +1,9 @@
 /** Plays many libvirt daemons, at the places where warm masters would have their sockets. Arguments: folder, number of nodes. */
 import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { dirname } from 'node:path'
+import { parseConfig } from '../../src/core/config.ts'
+import { Ssh } from '../../src/nodes/ssh.ts'
 import { ProtocolServer } from '../../test/libvirt/server.ts'
 import { guestUuid, guestXml } from '../guest-xml.ts'
 
@@ -17,12 +19,12 @@ const domains = Array.from({ length: DOMAINS }, (_, at) => ({
 }))
 // All nodes are alike, so that one server can answer for them from bytes that it has encoded once.
 const protocol = new ProtocolServer({ domains, capabilitiesXml: CAPABILITIES, recordCalls: false })
+const ssh = new Ssh(folder, parseConfig('', 'config.yaml').config.ssh)
 for (let at = 0; at < Number(nodes); at++) {
-  const current = join(folder, 'ssh', `n${at}`, 'current')
-  await mkdir(current, { recursive: true })
-  await new Promise<void>(listening =>
-    createServer(stream => protocol.serve(stream)).listen(join(current, 'qr'), listening),
-  )
+  // The one that is dialed first.
+  const path = ssh.sockets(`n${at}`, 'readOnly')[0] ?? ''
+  await mkdir(dirname(path), { recursive: true })
+  await new Promise<void>(listening => createServer(stream => protocol.serve(stream)).listen(path, listening))
 }
 process.on('disconnect', () => process.exit())
 process.send?.('ready')

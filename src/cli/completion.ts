@@ -1,8 +1,10 @@
 /** Completion for shells, from the table: a few lines of shell that ask havirt what may follow. */
-import { readdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Operation, Option } from '../operations/operation.ts'
 import { operations } from '../operations.ts'
+import { Definitions } from '../store/definitions.ts'
+import { DirectoryStore } from '../store/directory.ts'
+import { Records } from '../store/records.ts'
 import { globalOptions } from './program.ts'
 
 const DOOR_VERBS = ['completion', 'help', 'man']
@@ -37,18 +39,44 @@ complete -c havirt -f -a '(havirt __complete -- (commandline -opc)[2..-1] (comma
 /** What may stand for the last of the words, given those before it. */
 export async function complete(words: readonly string[]): Promise<string[]> {
   const last = words.at(-1) ?? ''
-  const given = withoutGlobals(words.slice(0, -1))
-  return (await offers(given, last)).filter(offer => offer.startsWith(last))
+  return (await offers(read(words.slice(0, -1)), last)).filter(offer => offer.startsWith(last))
 }
 
-async function offers(given: readonly string[], last: string): Promise<string[]> {
-  const operation = operationOf(given)
-  if (last.startsWith('-')) return [...(operation?.options ?? []), ...globalOptions].flatMap(longFlags)
-  if (operation !== undefined) return argumentOffers(operation, given)
-  const depth = given.length
+/** The words before the one to complete: options may stand anywhere, and some take the next word with them. */
+interface Given {
+  /** Nouns, verbs and arguments. */
+  readonly plain: readonly string[]
+  /** The option whose value comes next. */
+  readonly awaiting: Option | undefined
+  readonly home: string | undefined
+}
+
+function read(words: readonly string[]): Given {
+  const plain: string[] = []
+  let awaiting: Option | undefined
+  let home: string | undefined
+  for (const word of words) {
+    if (awaiting !== undefined) {
+      if (flagsOf(awaiting).includes('--home')) home = word
+      awaiting = undefined
+    } else if (word.startsWith('-')) {
+      awaiting = optionsFor(plain).find(option => takesValue(option) && flagsOf(option).includes(word))
+    } else plain.push(word)
+  }
+  return { plain, awaiting, home }
+}
+
+async function offers({ plain, awaiting, home }: Given, last: string): Promise<readonly string[]> {
+  if (awaiting !== undefined) return awaiting.choices ?? []
+  if (last.startsWith('-'))
+    return optionsFor(plain).flatMap(option => flagsOf(option).filter(flag => flag.startsWith('--')))
+  const operation = operationOf(plain)
+  if (operation !== undefined) return argumentOffers(operation, plain, home ?? usualHome())
+  if (plain.length === 1 && plain[0] === 'completion') return Object.keys(SCRIPTS)
+  const depth = plain.length
   const verbs = operations
     .map(({ name }) => name.split(' '))
-    .filter(parts => parts.slice(0, depth).join(' ') === given.join(' '))
+    .filter(parts => parts.slice(0, depth).join(' ') === plain.join(' '))
   const next = verbs.flatMap(parts => parts[depth] ?? [])
   return [...new Set([...next, ...(depth === 0 ? DOOR_VERBS : [])])]
 }
@@ -57,40 +85,38 @@ function operationOf(given: readonly string[]): Operation | undefined {
   return operations.find(({ name }) => name === given.slice(0, name.split(' ').length).join(' '))
 }
 
-async function argumentOffers(operation: Operation, given: readonly string[]): Promise<string[]> {
-  const words = given.slice(operation.name.split(' ').length).filter(word => !word.startsWith('-'))
+function optionsFor(plain: readonly string[]): Option[] {
+  return [...(operationOf(plain)?.options ?? []), ...globalOptions]
+}
+
+async function argumentOffers(operation: Operation, plain: readonly string[], home: string): Promise<string[]> {
+  const words = plain.slice(operation.name.split(' ').length)
   const argument = operation.args[words.length] ?? operation.args.find(({ many }) => many)
   if (argument === undefined) return []
   const names =
-    argument.complete === 'node' ? await nodeNames() : argument.complete === 'domain' ? await domainNames() : []
-  return [...names.filter(name => !words.includes(name)), ...(argument.words ?? [])]
+    argument.complete === 'node'
+      ? await nodeNames(home)
+      : argument.complete === 'domain'
+        ? await new Definitions(home).names().catch(() => [])
+        : []
+  return [...names, ...(argument.words ?? [])].filter(name => !words.includes(name))
 }
 
-/** Read from the folders alone: a shell must not wait for nodes. */
-async function nodeNames(): Promise<string[]> {
-  return readdir(join(home(), 'var', 'nodes')).catch(() => [])
+/** From the records alone: a shell must not wait for nodes. Where they cannot be read, nothing is offered. */
+async function nodeNames(home: string): Promise<string[]> {
+  const records = new Records(new DirectoryStore(join(home, 'var')))
+  return [...(await records.nodes().catch(() => new Map<string, never>())).keys()]
 }
 
-async function domainNames(): Promise<string[]> {
-  const files = await readdir(join(home(), 'conf')).catch(() => [])
-  return files.filter(file => file.endsWith('.xml')).map(file => file.slice(0, -4))
-}
-
-function home(): string {
+function usualHome(): string {
   return process.env['HAVIRT_HOME'] ?? process.env['HAVIRT_ABOVE'] ?? dirname(import.meta.dirname)
 }
 
-function longFlags({ flags }: Option): string[] {
-  return flags.match(/--[a-z-]+/g) ?? []
+/** `-o, --output FORMAT`: its spellings, and whether a value follows. */
+function flagsOf({ flags }: Option): string[] {
+  return flags.match(/-{1,2}[a-z-]+/g) ?? []
 }
 
-/** Global options may stand anywhere; those with a value take the next word with them. */
-function withoutGlobals(words: readonly string[]): string[] {
-  const withValue = new Set(
-    globalOptions
-      .filter(({ flags }) => / [A-Z]+$/.test(flags))
-      .flatMap(({ flags }) => flags.match(/-{1,2}[a-z-]+/g) ?? []),
-  )
-  const all = new Set(globalOptions.flatMap(({ flags }) => flags.match(/-{1,2}[a-z-]+/g) ?? []))
-  return words.filter((word, at) => !all.has(word) && !withValue.has(words[at - 1] ?? ''))
+function takesValue({ flags }: Option): boolean {
+  return / [A-Z]+$/.test(flags)
 }

@@ -50,7 +50,7 @@ async function tableLines(table: Table | undefined, format: Format): Promise<str
   const { columns, rows } = table
   const titles = columns.map(({ title }) => title)
   if (format === 'tsv')
-    return [titles, ...rows.map(row => columns.map(({ key }) => tabFree(plainCell(row[key]))))].map(cells =>
+    return [titles, ...rows.map(row => columns.map(({ key }) => oneLine(plainCell(row[key]))))].map(cells =>
       cells.join('\t'),
     )
   return aligned(columns, [titles, ...rows.map(row => columns.map(column => shownCell(row[column.key], column)))])
@@ -59,9 +59,9 @@ async function tableLines(table: Table | undefined, format: Format): Promise<str
 async function resultLines(results: readonly StepResult[], format: Format): Promise<string[]> {
   const rows = results.map(({ outcome, text, detail }) => [
     outcome,
-    detail === undefined ? text : `${text} (${detail})`,
+    oneLine(detail === undefined ? text : `${text} (${detail})`),
   ])
-  if (format === 'tsv' || rows.length === 0) return rows.map(cells => cells.map(tabFree).join('\t'))
+  if (format === 'tsv' || rows.length === 0) return rows.map(cells => cells.join('\t'))
   const columns = [{ key: 'outcome' }, { key: 'text' }].map(({ key }) => ({ key, title: '', help: '' }))
   return aligned(columns, rows)
 }
@@ -105,11 +105,12 @@ function plainCell(value: Cell): string {
 
 function shownCell(value: Cell, { unit }: Column): string {
   if (value === undefined || value === '') return '-'
-  return unit === undefined ? String(value) : `${value} ${unit}`
+  return unit === undefined ? oneLine(String(value)) : `${value} ${unit}`
 }
 
-function tabFree(text: string): string {
-  return text.replace(/[\t\n]/g, ' ')
+/** A name on a node, or a message of a program there, may hold anything: it must not break a line or command the terminal. */
+function oneLine(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, ' ')
 }
 
 const PREFIX = { note: '', warning: 'warning: ', refused: 'refused: ', error: 'error: ' } as const
@@ -120,6 +121,6 @@ function messageText({ kind, text, next }: Message, terminal: boolean): string {
   const prefix = PREFIX[kind]
   const paint = (words: string) =>
     terminal && process.env['NO_COLOR'] === undefined && words !== '' ? styleText(COLOUR[kind], words) : words
-  const after = next === undefined ? '' : `${' '.repeat(prefix.length)}${next}\n`
-  return `${paint(prefix)}${text}\n${after}`
+  const after = next === undefined ? '' : `${' '.repeat(prefix.length)}${oneLine(next)}\n`
+  return `${paint(prefix)}${oneLine(text)}\n${after}`
 }

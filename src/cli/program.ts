@@ -59,7 +59,7 @@ export async function runCommand(argv: readonly string[], installation: Installa
     status = await perform(operation, input, options, installation)
   })
   try {
-    await program.parseAsync([...argv], { from: 'user' })
+    await program.parseAsync(argv[0] === 'help' ? [...argv.slice(1), '--help'] : [...argv], { from: 'user' })
     return status
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitStatus.done : exitStatus.usage
@@ -97,7 +97,7 @@ function addOperation(program: Command, operation: Operation, run: Run): void {
   const parent = verb === undefined ? program : groupOf(program, first)
   const command = parent.command(verb ?? first).description(operation.summary)
   // Commander counts a subcommand's own settings, so what the program has is said again.
-  command.exitOverride().configureHelp({ showGlobalOptions: true }).copyInheritedSettings(program)
+  command.exitOverride().copyInheritedSettings(program).configureHelp({ showGlobalOptions: true })
   for (const argument of operation.args) {
     const spelled = argument.many ? `${argument.name}...` : argument.name
     command.addArgument(new CommanderArgument(argument.required ? `<${spelled}>` : `[${spelled}]`, argument.help))

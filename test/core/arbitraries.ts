@@ -17,6 +17,7 @@ const STATES: readonly DomainState[] = [
   'shutoff',
   'shutoff',
   'paused',
+  'paused',
   'blocked',
   'shutdown',
   'crashed',
@@ -43,7 +44,7 @@ const onNode: fc.Arbitrary<DomainOnNode> = fc
   .record({
     domain,
     state: fc.constantFrom(...STATES),
-    stateReason: fc.constantFrom(1, 1, 2, 11, 12),
+    stateReason: fc.constantFrom(1, 1, 1, 1, 2, 11, 12),
     persistent: fc.boolean(),
     autostart: rarely,
     managedSave: rarely,
@@ -67,14 +68,14 @@ const onNode: fc.Arbitrary<DomainOnNode> = fc
     return { ...unreadable(seen), ...(hidden ? {} : { definition }) }
   })
 
+/** libvirt has each name and each uuid at most once on a node. */
+const domainsOfNode = fc
+  .uniqueArray(onNode, { maxLength: 3, selector: ({ uuid }) => uuid })
+  .map(domains => domains.filter(({ name }, at) => domains.findIndex(each => each.name === name) === at))
+
 const node = (name: string): fc.Arbitrary<Node> =>
   fc.oneof(
-    {
-      weight: 9,
-      arbitrary: fc
-        .uniqueArray(onNode, { maxLength: 3, selector: ({ uuid }) => uuid })
-        .map(domains => aNode(name, domains, { paths: PATHS })),
-    },
+    { weight: 9, arbitrary: domainsOfNode.map(domains => aNode(name, domains, { paths: PATHS })) },
     { weight: 1, arbitrary: fc.constantFrom('unreachable', 'busy').map(state => aSilentNode(name, state as 'busy')) },
   )
 

@@ -68,7 +68,18 @@ const cases: Record<string, Case> = {
   'migrate away from here': { verb: ['migrate', 'web', 'node2'], prepare: () => running('web', 'node1') },
   'migrate between other nodes': { verb: ['migrate', 'web', 'node3'], prepare: () => running('web', 'node2') },
   'migrate with every option': {
-    verb: ['migrate', 'web', 'node3', '--bandwidth', '100', '--max-downtime', '200', '--auto-converge', '--timeout', '60'],
+    verb: [
+      'migrate',
+      'web',
+      'node3',
+      '--bandwidth',
+      '100',
+      '--max-downtime',
+      '200',
+      '--auto-converge',
+      '--timeout',
+      '60',
+    ],
     prepare: () => running('web', 'node2'),
   },
   'migrate a file disk': {

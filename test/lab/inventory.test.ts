@@ -25,9 +25,7 @@ afterEach(clean)
 /** Every file below a folder with its size and time of change. */
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true })
-  const all = await Promise.all(
-    entries.sort().map(async name => `${name} ${(await stat(join(folder, name))).mtimeMs}`),
-  )
+  const all = await Promise.all(entries.sort().map(async name => `${name} ${(await stat(join(folder, name))).mtimeMs}`))
   return all
 }
 
@@ -153,7 +151,12 @@ describe('node scan', () => {
     expect(list.rows.map(({ node, state }) => `${node} ${state}`)).toEqual(['node2 running', 'node3 running'])
     const info = await printed('node1', 'info', 'web')
     expect(info.rows.map(({ what }) => what)).toEqual(expect.arrayContaining(['on node2', 'on node3']))
-    for (const verb of [['start', 'web'], ['stop', 'web'], ['suspend', 'web'], ['migrate', 'web', 'node1']])
+    for (const verb of [
+      ['start', 'web'],
+      ['stop', 'web'],
+      ['suspend', 'web'],
+      ['migrate', 'web', 'node1'],
+    ])
       expect([verb[0], (await havirt('node1', '-y', 'domain', ...verb)).status]).toEqual([verb[0], 3])
   })
 

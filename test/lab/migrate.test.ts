@@ -28,8 +28,8 @@ import {
 
 afterEach(clean)
 
-/** So much memory, empty as it is, takes five seconds at 1 MiB/s. */
-const SLOW = { memoryMiB: 2048 } as const
+/** So much memory, empty as it is, takes more than two seconds at 1 MiB/s. */
+const SLOW = { memoryMiB: 1024 } as const
 const SLOWLY = ['--bandwidth', '1'] as const
 
 async function refusedMigration(name: string, node: string, why: RegExp, ...options: string[]) {
@@ -44,7 +44,11 @@ describe('a migration', () => {
   test('moves the guest as it runs: the same boot goes on counting on the target', async () => {
     await running('web', 'node1')
     const first = await nextBeat('web')
-    for (const [from, to] of [['node3', 'node2'], ['node1', 'node3'], ['node2', 'node1']] as const) {
+    for (const [from, to] of [
+      ['node3', 'node2'],
+      ['node1', 'node3'],
+      ['node2', 'node1'],
+    ] as const) {
       // Asked for on the source, on the target and on a third node.
       await sure(havirt(from, '-y', 'domain', 'migrate', 'web', to))
       expect(await whereIs('web')).toEqual([to])
@@ -93,7 +97,11 @@ describe('a migration', () => {
     await until('it moves', () => moving.said().includes('10%'))
     const claims = await printed('node2', 'claim', 'list')
     expect(claims.rows).toEqual([expect.objectContaining({ domain: 'big', state: 'held' })])
-    for (const verb of [['stop', 'big'], ['start', 'big', 'node1'], ['migrate', 'big', 'node1']]) {
+    for (const verb of [
+      ['stop', 'big'],
+      ['start', 'big', 'node1'],
+      ['migrate', 'big', 'node1'],
+    ]) {
       const refused = await havirt('node3', '-y', 'domain', ...verb)
       expect(refused).toMatchObject({ status: 3, stderr: expect.stringMatching(/claimed by root@node1 \(pid \d+\)/) })
     }
@@ -106,7 +114,16 @@ describe('a migration', () => {
   test('begun with plain virsh is no double presence, and a stop during it stops the domain or leaves it alone', async () => {
     await running('big', 'node1', SLOW)
     const { nonce } = await nextBeat('big')
-    const virsh = exec('node1', ['virsh', 'migrate', '--live', '--p2p', '--bandwidth', '1', 'big', 'qemu+ssh://node2/system'])
+    const virsh = exec('node1', [
+      'virsh',
+      'migrate',
+      '--live',
+      '--p2p',
+      '--bandwidth',
+      '1',
+      'big',
+      'qemu+ssh://node2/system',
+    ])
     await until('both ends are there', async () => (await whereIs('big')).length === 2)
     const scan = await printed('node3', 'node', 'scan')
     expect(scan.status).toBe(0)

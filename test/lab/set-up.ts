@@ -6,7 +6,8 @@ import { begin, configure, havirt, LAB, NODES, sure } from './lab.ts'
 const ROOT = join(import.meta.dirname, '..', '..')
 
 export async function setup(): Promise<() => Promise<void>> {
-  if (process.getuid?.() !== 0) throw new Error('the tests of the lab need root: run them with sudo, or only the others')
+  if (process.getuid?.() !== 0)
+    throw new Error('the tests of the lab need root: run them with sudo, or only the others')
   execFileSync(process.execPath, [join(ROOT, 'scripts', 'build.mjs')], { stdio: 'inherit' })
   // What a run that was killed left behind.
   await sure(begin(['down']).done)

@@ -3,14 +3,14 @@ import { afterEach, describe, expect, test } from 'vitest'
 import {
   beat,
   clean,
+  createByVirsh,
   define,
   defineByVirsh,
   exec,
-  createByVirsh,
   guest,
   havirt,
-  nextBeat,
   NODES,
+  nextBeat,
   OUTSIDER,
   printed,
   putDefinition,
@@ -139,7 +139,7 @@ describe('start', () => {
           .replace('/media/images/bridged.img', '/media/images/gone.img')
           .replace('</devices>', "<interface type='bridge'><source bridge='br7'/></interface></devices>"),
     })
-    await refusedStart('bridged', 'node2', /gone\.img[^]*'br7'/)
+    await refusedStart('bridged', 'node2', /gone\.img[\s\S]*'br7'/)
   })
 
   test('a definition whose name is not that of its file is refused', async () => {
@@ -150,7 +150,10 @@ describe('start', () => {
 
 function withCpu(model: string) {
   return (xml: string) =>
-    xml.replace('<features>', `<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>${model}</model></cpu>\n  <features>`)
+    xml.replace(
+      '<features>',
+      `<cpu mode='custom' match='exact' check='none'><model fallback='forbid'>${model}</model></cpu>\n  <features>`,
+    )
 }
 
 describe('stop', () => {

@@ -42,7 +42,23 @@ describe('the script on this machine', () => {
   })
 
   test('paths are told as they were asked for, whatever is in them', async () => {
-    const odd = ['a b', ' ', "it's", '"', '$(touch x)', '`id`', '\\n', 'a\\tb', '\\', '-L', '*', 'a=b', '%s', 'größe 💾', ';']
+    const odd = [
+      'a b',
+      ' ',
+      "it's",
+      '"',
+      '$(touch x)',
+      '`id`',
+      '\\n',
+      'a\\tb',
+      '\\',
+      '-L',
+      '*',
+      'a=b',
+      '%s',
+      'größe 💾',
+      ';',
+    ]
     for (const name of odd) await writeFile(join(folder, name), '')
     const asked = [...odd, 'not-there\\n'].map(name => join(folder, name))
     const { paths } = await probe(asked)
@@ -89,14 +105,30 @@ describe('block devices, by a sysfs of our own', () => {
   }
 
   test.each([
-    ['an iSCSI LUN', '8:10', { 'device/wwid': 'naa.60014055f1e4a3b0c1d2e3f405162738\n' }, 'naa.60014055f1e4a3b0c1d2e3f405162738'],
-    ['a LUN with blanks in its name', '8:0', { 'device/wwid': 't10.ATA     QEMU\tHARDDISK  QM1\n' }, 't10.ATA_QEMU_HARDDISK_QM1'],
+    [
+      'an iSCSI LUN',
+      '8:10',
+      { 'device/wwid': 'naa.60014055f1e4a3b0c1d2e3f405162738\n' },
+      'naa.60014055f1e4a3b0c1d2e3f405162738',
+    ],
+    [
+      'a LUN with blanks in its name',
+      '8:0',
+      { 'device/wwid': 't10.ATA     QEMU\tHARDDISK  QM1\n' },
+      't10.ATA_QEMU_HARDDISK_QM1',
+    ],
     ['a partition of a LUN', '8:11', { '../device/wwid': 'naa.6001\n' }, 'naa.6001'],
-    ['multipath', 'fd:3', { 'dm/uuid': 'mpath-360014055f1e4a3b0\n', 'device/wwid': 'naa.6\n' }, 'mpath-360014055f1e4a3b0'],
+    [
+      'multipath',
+      'fd:3',
+      { 'dm/uuid': 'mpath-360014055f1e4a3b0\n', 'device/wwid': 'naa.6\n' },
+      'mpath-360014055f1e4a3b0',
+    ],
     ['a logical volume', 'fd:0', { 'dm/uuid': 'LVM-Zk3v0\n' }, 'LVM-Zk3v0'],
     ['NVMe', '103:0', { wwid: 'eui.0025385b71b00a12\n' }, 'eui.0025385b71b00a12'],
     ['DRBD', '93:a', {}, 'drbd:10'],
     ['a mapping without an id of its own', 'fd:1', { 'dm/uuid': '\n' }, undefined],
+    ['a disk with an empty id before its own', '8:20', { 'dm/uuid': '\n', 'device/wwid': 'naa.7\n' }, 'naa.7'],
     ['a disk of a virtual machine', 'fe:0', {}, undefined],
   ] as const)('%s', async (_what, numbers, files, identity) => {
     expect(await blockDevice(numbers, files as Record<string, string>)).toBe(identity)

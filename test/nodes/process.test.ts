@@ -88,13 +88,13 @@ describe('a program that does not end', () => {
 
 describe('a program that never starts', () => {
   test.each([
-    ['because there is none', 'havirt-no-such-program', [], 'ENOENT'],
-    ['because it is no program', '/etc/passwd', [], 'EACCES'],
-    ['because an argument is too long', 'true', ['x'.repeat(200_000)], 'E2BIG'],
-    ['because an argument holds a zero byte', 'true', ['a\0b'], 'null bytes'],
+    ['because there is none', 'havirt-no-such-program', [], /ENOENT|EACCES/],
+    ['because it is no program', '/etc/passwd', [], /EACCES/],
+    ['because an argument is too long', 'true', ['x'.repeat(200_000)], /E2BIG/],
+    ['because an argument holds a zero byte', 'true', ['a\0b'], /null bytes/],
   ])('%s says why', async (_why, file, args, words) => {
     const exit = await run(file, args, { timeoutMs: 10_000, stdin: 'x' })
     expect(exit).toMatchObject({ status: undefined, signal: undefined, timedOut: false })
-    expect(exit.stderr).toContain(words)
+    expect(exit.stderr).toMatch(words)
   })
 })

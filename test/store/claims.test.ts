@@ -3,11 +3,18 @@ import { setTimeout as delay } from 'node:timers/promises'
 import fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { parse, stringify } from 'yaml'
-import { type Acquired, Claim, ClaimLostError, type ClaimRecord, Claims, ownerText } from '../../src/store/claims.ts'
+import {
+  type Acquired,
+  type Claim,
+  ClaimLostError,
+  type ClaimRecord,
+  Claims,
+  ownerText,
+} from '../../src/store/claims.ts'
 import { MemoryStore } from '../../src/store/memory.ts'
 import { type Owner, thisProcess } from '../../src/store/owner.ts'
 import { type Store, StoreError, type SwapResult } from '../../src/store/store.ts'
-import { disk, FakeClock, identity, OTHER_UUID, stranger, UUID } from './parts.ts'
+import { type disk, FakeClock, identity, OTHER_UUID, stranger, UUID } from './parts.ts'
 
 const TTL_MS = 120
 const KEY = `claims/uuid/${UUID}`

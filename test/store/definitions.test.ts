@@ -55,9 +55,7 @@ describe('reading', () => {
   test('a file that is too big is not read', async () => {
     await writeFile(conf('big.xml'), 'x'.repeat(MAX_XML_BYTES + 1))
     const { problem, text } = (await definitions.read('big')) ?? {}
-    expect(problem).toBe(
-      `${conf('big.xml')} has ${MAX_XML_BYTES + 1} bytes; a definition has at most ${MAX_XML_BYTES}`,
-    )
+    expect(problem).toBe(`${conf('big.xml')} has ${MAX_XML_BYTES + 1} bytes; a definition has at most ${MAX_XML_BYTES}`)
     expect(text).toBe('')
   })
 

@@ -114,7 +114,9 @@ describe('cannot be used', () => {
     expect(error).toBeInstanceOf(ConfigError)
     const file = join(home, 'config.yaml')
     expect(error.problems).toHaveLength(3)
-    expect(error.problems?.map(problem => problem.slice(0, file.length + 3))).toEqual([1, 3, 4].map(n => `${file}:${n}:`))
+    expect(error.problems?.map(problem => problem.slice(0, file.length + 3))).toEqual(
+      [1, 3, 4].map(n => `${file}:${n}:`),
+    )
     for (const problem of error.problems ?? []) expect(problem).not.toContain('\n')
   })
 
