@@ -1,26 +1,28 @@
-// Bundles src/cli/main.ts into dist/: small chunks that are loaded when they are needed, since unread code costs start-up time.
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+// Bundles src/ into dist/: the program, named by its content, and the few lines that load it (src/cli/start.ts).
+import { createHash } from 'node:crypto'
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { build } from 'esbuild'
 
 const out = new URL('../dist/', import.meta.url).pathname
-const fresh = await build({
-  entryPoints: { havirt: 'src/cli/main.ts' },
-  outdir: out,
-  bundle: true,
-  splitting: true,
-  minify: false,
-  platform: 'node',
-  format: 'esm',
-  target: 'node20.19',
-  outExtension: { '.js': '.mjs' },
-  chunkNames: '[name]-[hash]',
-  // CommonJS libraries call require for Node's own modules.
-  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
-  logLevel: 'warning',
-  metafile: true,
-  define: { HAVIRT_VERSION: JSON.stringify(JSON.parse(await readFile('package.json', 'utf8')).version) },
-})
-// The folder itself stays: a lab has it mounted. Chunks of older builds go.
+const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'))
+const common = { bundle: true, write: false, platform: 'node', format: 'cjs', target: 'node20.19', logLevel: 'warning' }
+
+const program = await bundle({ entryPoints: ['src/cli/main.ts'] })
+const name = `program-${createHash('sha256').update(program).digest('hex').slice(0, 16)}.cjs`
+const define = { HAVIRT_VERSION: JSON.stringify(version), HAVIRT_PROGRAM: JSON.stringify(name) }
+const entry = await bundle({ entryPoints: ['src/cli/start.ts'], define })
+
 await mkdir(out, { recursive: true })
-const written = new Set(Object.keys(fresh.metafile.outputs).map(path => path.split('/').at(-1)))
-for (const file of await readdir(out)) if (!written.has(file)) await rm(`${out}${file}`, { recursive: true })
+// The folder itself stays, since a lab has it mounted, and the entry comes last: it always names a program that is there.
+await writeFile(`${out}${name}`, program)
+await writeFile(`${out}havirt.cjs.new`, entry)
+await rename(`${out}havirt.cjs.new`, `${out}havirt.cjs`)
+for (const file of await readdir(out)) {
+  if (file !== name && file !== 'havirt.cjs' && file !== 'havirt.1')
+    await rm(`${out}${file}`, { recursive: true, force: true })
+}
+
+async function bundle(options) {
+  const { outputFiles } = await build({ ...common, ...options })
+  return outputFiles[0].text
+}

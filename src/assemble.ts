@@ -1,10 +1,10 @@
 /** Config -> parts. The only place that chooses what is real. */
 import { readFile } from 'node:fs/promises'
-import { homedir, hostname } from 'node:os'
-import { join } from 'node:path'
+import { hostname } from 'node:os'
 import type { Interrupt } from './execute.ts'
 import { RealNodes } from './nodes/nodes.ts'
 import { IDENTITY_FILE, parseIdentity } from './nodes/probe.ts'
+import { runtimeFolder } from './nodes/runtime-folder.ts'
 import { privateFolder, Ssh } from './nodes/ssh.ts'
 import type { Parts } from './operate.ts'
 import type { Progress } from './report.ts'
@@ -35,11 +35,4 @@ async function localIdentity(): Promise<LocalIdentity> {
     error.code === 'ENOENT' ? undefined : Promise.reject(error),
   )
   return text === undefined ? {} : (parseIdentity(`hostname: ${hostname()}\n${text}\nend:`) ?? {})
-}
-
-/** Where control sockets live: never on the share, and short, since a unix socket's path ends at 108 bytes. */
-function runtimeFolder(): string {
-  if (process.getuid?.() === 0) return '/run/havirt'
-  const runtime = process.env['XDG_RUNTIME_DIR']
-  return runtime === undefined ? join(homedir(), '.havirt') : join(runtime, 'havirt')
 }

@@ -1,5 +1,5 @@
 /** Completion for shells, from the table: a few lines of shell that ask havirt what may follow. */
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import type { Operation, Option } from '../operations/operation.ts'
 import { operations } from '../operations.ts'
 import { Definitions } from '../store/definitions.ts'
@@ -109,7 +109,7 @@ async function nodeNames(home: string): Promise<string[]> {
 }
 
 function usualHome(): string {
-  return process.env['HAVIRT_HOME'] ?? process.env['HAVIRT_ABOVE'] ?? dirname(import.meta.dirname)
+  return process.env['HAVIRT_HOME'] ?? process.env['HAVIRT_ABOVE'] ?? '.'
 }
 
 /** `-o, --output FORMAT`: its spellings, and whether a value follows. */

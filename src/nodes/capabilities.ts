@@ -12,7 +12,7 @@ export interface HostCapabilities {
 
 /** Throws XmlError when the text is no capabilities document. */
 export function parseCapabilities(xml: string): HostCapabilities {
-  const host = child(parseXml(xml), 'host')
+  const host = parseXml(hostPart(xml))
   const cpu = child(host, 'cpu')
   return {
     hostUuid: (textOf(child(host, 'uuid')) ?? '').toLowerCase(),
@@ -23,4 +23,10 @@ export function parseCapabilities(xml: string): HostCapabilities {
         ? ''
         : xml.slice(cpu.start, cpu.end).replace(/<(counter|microcode|signature|topology|pages)\b[^>]*\/>\s*/g, ''),
   }
+}
+
+/** Only `<host>` is read: the list of guests that follows is ten times as long, and every look would pay for it. */
+function hostPart(xml: string): string {
+  const end = xml.indexOf('</host>')
+  return end < 0 ? xml : xml.slice(xml.indexOf('<host>'), end + '</host>'.length)
 }

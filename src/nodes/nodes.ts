@@ -239,17 +239,32 @@ function lastLine(text: string): string | undefined {
   return text.trim().split('\n').at(-1) || undefined
 }
 
-/** Works on all items, on at most `limit` at a time, and keeps their order. */
+/** How long an item keeps others waiting: a silent node must not hold up those behind it for its whole deadline. */
+const TURN_MS = 500
+
+/** Works on all items and keeps their order. At most `limit` are begun at a time, not counting those that take long. */
 async function eachWithin<T, R>(
   limit: number,
   items: readonly T[],
   work: (item: T, at: number) => Promise<R>,
 ): Promise<R[]> {
-  const results = new Array<R>(items.length)
+  const results = new Array<Promise<R>>(items.length)
   let next = 0
   const worker = async () => {
-    for (let at = next++; at < items.length; at = next++) results[at] = await work(items[at] as T, at)
+    for (let at = next++; at < items.length; at = next++) {
+      const result = work(items[at] as T, at)
+      results[at] = result
+      await turn(result)
+    }
   }
   await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker))
-  return results
+  return Promise.all(results)
+}
+
+async function turn(work: Promise<unknown>): Promise<void> {
+  let timer: NodeJS.Timeout | undefined
+  const over = new Promise(resolve => {
+    timer = setTimeout(resolve, TURN_MS)
+  })
+  await Promise.race([work, over]).finally(() => clearTimeout(timer))
 }

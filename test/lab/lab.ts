@@ -109,6 +109,8 @@ export function havirtBegins(node: string, ...args: string[]): Running {
 
 /** A fault, or its end; see `lab/lab --help`. */
 export async function fault(...words: string[]): Promise<void> {
+  // A node that is switched on again is another process.
+  pids.clear()
   await sure(begin(['fault', ...words]).done)
 }
 

@@ -31,7 +31,7 @@ import {
 } from './lab.ts'
 
 const GUARD_FOLDER = '/run/havirt/guard'
-const PROCESS = 'havirt.mjs'
+const PROCESS = 'havirt.cjs'
 
 beforeEach(async () => {
   for (const node of NODES) await sure(havirt(node, 'node', 'scan'))
@@ -215,8 +215,8 @@ describe('havirt is killed', () => {
   })
 
   test.each([
-    ['havirt alone', 'havirt.mjs'],
-    ['havirt and its virsh', 'havirt.mjs|virsh .*migrate|havirt-guard'],
+    ['havirt alone', 'havirt.cjs'],
+    ['havirt and its virsh', 'havirt.cjs|virsh .*migrate|havirt-guard'],
   ])('(%s) while a domain moves: the next command says where it is, and it runs once', async (_what, pattern) => {
     await running('big', 'node1', { memoryMiB: 2048 })
     const { nonce } = await nextBeat('big')

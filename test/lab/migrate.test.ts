@@ -83,7 +83,7 @@ describe('a migration', () => {
     const { nonce } = await nextBeat('big')
     const moving = havirtBegins('node1', '-y', 'domain', 'migrate', 'big', 'node2', ...SLOWLY)
     await until('it moves', () => moving.said().includes('20%'))
-    await signal('node1', 'INT', await processes('node1', 'havirt.mjs -y domain migrate'))
+    await signal('node1', 'INT', await processes('node1', 'havirt.cjs -y domain migrate'))
     const { status, stdout } = await moving.done
     expect(status).toBe(1)
     expect(stdout).toMatch(/^failed\t.*big still runs on node1/m)
