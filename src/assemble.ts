@@ -12,6 +12,7 @@ import { Claims } from './store/claims.ts'
 import { systemClock } from './store/clock.ts'
 import { type Home, type LocalIdentity, openHome } from './store/home.ts'
 import { thisProcess } from './store/owner.ts'
+import { StoreError } from './store/store.ts'
 
 /** Opens the home folder and connects everything to the real world. Rejects with StoreError, ConfigError or SshError. */
 export async function assemble(homePath: string, progress: Progress, interrupt: Interrupt): Promise<Parts> {
@@ -29,10 +30,18 @@ async function realParts(home: Home, local: LocalIdentity) {
   return { nodes, claims, clock: systemClock, ...(local.node === undefined ? {} : { hereId: local.node }) }
 }
 
-/** What this machine's id file says; nothing on a machine that is no node. */
+/** What this machine's id file says; nothing on a machine that is no node. Rejects when the file says neither node nor cluster. */
 async function localIdentity(): Promise<LocalIdentity> {
   const text = await readFile(IDENTITY_FILE, 'utf8').catch(error =>
     error.code === 'ENOENT' ? undefined : Promise.reject(error),
   )
-  return text === undefined ? {} : (parseIdentity(`hostname: ${hostname()}\n${text}\nend:`) ?? {})
+  if (text === undefined) return {}
+  const identity = parseIdentity(`hostname: ${hostname()}\n${text}\nend:`)
+  if (identity?.node === undefined || identity.cluster === undefined) {
+    throw new StoreError(
+      `${IDENTITY_FILE} is damaged: it does not name a node and a cluster`,
+      'restore it; var/nodes/ in the home folder has the id of every node, var/cluster/ that of the cluster',
+    )
+  }
+  return identity
 }

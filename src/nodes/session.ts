@@ -233,8 +233,8 @@ export class Session {
 
   async #probe({ paths, devices }: Inquiry): Promise<Partial<UpNode>> {
     if (paths.length === 0 && devices.length === 0) return {}
-    const odd = paths.find(path => /[\n\t]/.test(path))
-    if (odd !== undefined) return { inquiryProblem: `the path ${JSON.stringify(odd)} holds a line break or tab` }
+    const odd = [...paths, ...devices].find(name => /[\n\t]/.test(name))
+    if (odd !== undefined) return { inquiryProblem: `the name ${JSON.stringify(odd)} holds a line break or tab` }
     const exit = await this.#reach.run(probeLine(paths, devices), { timeoutMs: this.#timeoutMs })
     const answer = parseProbe(exit.stdout)
     return answer ?? { inquiryProblem: exit.stderr.trim() || 'it gave no whole answer' }

@@ -98,6 +98,8 @@ export class Claims {
     const found = await this.#read(key)
     if (found !== undefined && (await this.#isHeld(found.record))) {
       const alive = await this.#watch(key, found, waiting)
+      // It let go while we watched: then it is there to be taken like any other.
+      if (alive?.state === 'released') return this.acquire(request)
       if (alive !== undefined) return { heldBy: alive }
     }
     return this.#succeed(key, found, request)
