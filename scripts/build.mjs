@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promise
 import { build } from 'esbuild'
 
 const out = new URL('../dist/', import.meta.url).pathname
-const { version } = JSON.parse(await readFile(new URL('../package.json', import.meta.url), 'utf8'))
+const { version } = JSON.parse(await readFile('package.json', 'utf8'))
 const common = { bundle: true, write: false, platform: 'node', format: 'cjs', target: 'node20.19', logLevel: 'warning' }
 
 const program = await bundle({ entryPoints: ['src/cli/main.ts'] })

@@ -3,7 +3,7 @@
  * The first that fails ends the run; what follows is "not executed", and what was interrupted is "unknown" until somebody looks.
  */
 import type { Cluster } from './core/cluster.ts'
-import { type Command, commandOf, pasteableLine, remoteLine } from './core/command.ts'
+import { type Command, commandOf, remoteLine } from './core/command.ts'
 import { type End, judgeMigration, type Verdict } from './core/migration.ts'
 import type { NodeRecord } from './core/node.ts'
 import { describeStep, type Step, type StepArgs, type StepName, step } from './core/step.ts'
@@ -453,10 +453,4 @@ async function mend(
   return verdict === 'destroySource'
     ? { outcome: 'done', detail: 'after tidying up', messages }
     : { outcome: 'failed', detail: `${reason}; ${args.domain} runs on ${args.from}`, messages }
-}
-
-/** A line for people: what an executed step ran, and where. */
-export function shownLine(work: Pick<Work, 'cluster'>, one: Step): string | undefined {
-  const command = commandOf(one, work.cluster.config.libvirt.uri)
-  return command === undefined ? undefined : pasteableLine(command, work.cluster.here)
 }

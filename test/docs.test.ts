@@ -5,12 +5,26 @@ import { expect, test } from 'vitest'
 import { operations } from '../src/operations.ts'
 
 const ROOT = join(import.meta.dirname, '..')
-const MARKER = '<!-- columns: made from the table of operations; test/docs.test.ts -u renews them -->'
+const MARKER = '<!-- columns: made from the table of operations; HAVIRT_RENEW_DOCS=1 make unit renews them -->'
 
 /** The columns of every table, as formats.md shows them. */
 function columnsText(): string {
   const withTables = operations.filter(({ columns }) => columns !== undefined)
-  return withTables.map(({ name, columns = [] }) => [`### ${name}`, '', '| title | key | meaning |', '| --- | --- | --- |', ...columns.map(({ title, key, help, unit }) => `| ${title} | \`${key}\` | ${help}${unit === undefined ? '' : ` (${unit})`} |`), ''].join('\n')).join('\n')
+  return withTables
+    .map(({ name, columns = [] }) =>
+      [
+        `### ${name}`,
+        '',
+        '| title | key | meaning |',
+        '| --- | --- | --- |',
+        ...columns.map(
+          ({ title, key, help, unit }) =>
+            `| ${title} | \`${key}\` | ${help}${unit === undefined ? '' : ` (${unit})`} |`,
+        ),
+        '',
+      ].join('\n'),
+    )
+    .join('\n')
 }
 
 test('formats.md explains every column of every table', () => {
@@ -19,21 +33,32 @@ test('formats.md explains every column of every table', () => {
   const [before = '', rest = ''] = text.split(MARKER)
   const after = rest.slice(rest.indexOf('## The home folder'))
   const wanted = `${before}${MARKER}\n\n${columnsText()}\n${after}`
-  if (process.argv.includes('-u')) writeFileSync(file, wanted)
+  if (process.env['HAVIRT_RENEW_DOCS'] !== undefined) writeFileSync(file, wanted)
   expect(readFileSync(file, 'utf8')).toBe(wanted)
 })
 
 test('every file that a document links to is there', () => {
-  const documents = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map(file => `docs/${file}`)]
-  const broken = documents.filter(file => file.endsWith('.md')).flatMap(file => {
-    const links = [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g)].map(([, target = '']) => target)
-    return links.filter(target => !existsSync(join(ROOT, dirname(file), target))).map(target => `${file}: ${target}`)
-  })
+  const documents = [
+    'README.md',
+    'CONTRIBUTING.md',
+    'CHANGELOG.md',
+    ...readdirSync(join(ROOT, 'docs'), { recursive: true }).map(file => `docs/${file}`),
+  ]
+  const broken = documents
+    .filter(file => file.endsWith('.md'))
+    .flatMap(file => {
+      const links = [...readFileSync(join(ROOT, file), 'utf8').matchAll(/\]\((?!https?:)([^)#]+)/g)].map(
+        ([, target = '']) => target,
+      )
+      return links.filter(target => !existsSync(join(ROOT, dirname(file), target))).map(target => `${file}: ${target}`)
+    })
   expect(broken).toEqual([])
 })
 
 test('every test file that safety.md names is there', () => {
-  const named = [...readFileSync(join(ROOT, 'docs/safety.md'), 'utf8').matchAll(/`(test\/[^`]+\.ts)`/g)].map(([, file = '']) => file)
+  const named = [...readFileSync(join(ROOT, 'docs/safety.md'), 'utf8').matchAll(/`(test\/[^`]+\.ts)`/g)].map(
+    ([, file = '']) => file,
+  )
   expect(named.length).toBeGreaterThan(10)
   expect(named.filter(file => !existsSync(join(ROOT, file)))).toEqual([])
 })

@@ -17,7 +17,12 @@ export function needsOf(domain: Domain): Needs {
   const bridges = domain.interfaces.flatMap(({ kind, source }) =>
     (kind === 'bridge' || kind === 'direct') && source !== undefined ? [source] : [],
   )
-  return { paths: [...new Set(disks)], devices: [...new Set(bridges)] }
+  return { paths: [...new Set([...disks, ...boundPaths(domain)])], devices: [...new Set(bridges)] }
+}
+
+/** Files of one node that belong to the domain: UEFI variables, TPM state. Devices of the host have no path. */
+function boundPaths(domain: Domain): string[] {
+  return domain.nodeBound.flatMap(({ what }) => (what.startsWith('/') ? [what] : []))
 }
 
 /** Room for domains on a node: capacity by the configured ratios, less what its active domains hold. */
@@ -41,6 +46,7 @@ export function objections(cluster: Cluster, domain: Domain, node: Node): Refusa
     ...missingDisks(domain, name, seen),
     ...missingNetworks(domain, name, seen),
     ...unfitCpu(domain, name, seen),
+    ...leftBehind(cluster, domain, name, seen),
     ...(domain.hugePages ? [refuse('hugePages', { domain: domain.name, node: name })] : []),
   ]
 }
@@ -87,6 +93,15 @@ function missingNetworks(domain: Domain, node: string, seen: UpNode): Refusal[] 
   })
 }
 
+/** State that another node has and this one lacks: libvirt would begin anew here, with empty UEFI variables or a blank TPM. */
+function leftBehind(cluster: Cluster, domain: Domain, node: string, seen: UpNode): Refusal[] {
+  return domain.nodeBound.flatMap(({ kind, what }) => {
+    if (seen.paths.get(what)?.exists !== false) return []
+    const keeper = upNodes(cluster).find(other => other.name !== node && other.seen.paths.get(what)?.exists === true)
+    return keeper === undefined ? [] : [refuse('nodeBound', { domain: domain.name, kind, what, node: keeper.name })]
+  })
+}
+
 function unfitCpu(domain: Domain, node: string, seen: UpNode): Refusal[] {
   if (seen.cpu === undefined || seen.cpu === 'runs') return []
   if (seen.cpu === 'cannot')
@@ -123,18 +138,24 @@ const SHARED_FILESYSTEMS = new Set([
 
 /** Why a disk that the domain keeps open would not be the same one on the target; empty when every disk is shared. */
 export function unsharedDisks(domain: Domain, from: UpNode, to: UpNode): Refusal[] {
-  return domain.disks.flatMap(disk => {
-    const why = unshared(disk, from, to)
-    return why === undefined || !('path' in disk.source)
+  return domain.disks.flatMap(({ source }) => {
+    const why = 'path' in source ? unshared(source.path, from, to) : undefined
+    return why === undefined || !('path' in source)
       ? []
-      : [refuse('diskNotShared', { domain: domain.name, path: disk.source.path, why })]
+      : [refuse('diskNotShared', { domain: domain.name, path: source.path, why })]
   })
 }
 
-function unshared({ source }: Disk, from: UpNode, to: UpNode): string | undefined {
-  if (!('path' in source)) return undefined
-  const here = from.paths.get(source.path)
-  const there = to.paths.get(source.path)
+/** What a running domain would leave on `from`: devices always, files unless they lie on shared storage that the target has. */
+export function staysBehind(domain: Domain, node: string, from: UpNode, to: UpNode): Refusal[] {
+  return domain.nodeBound
+    .filter(({ what }) => to.paths.get(what)?.exists !== true || unshared(what, from, to) !== undefined)
+    .map(({ kind, what }) => refuse('nodeBound', { domain: domain.name, kind, what, node }))
+}
+
+function unshared(path: string, from: UpNode, to: UpNode): string | undefined {
+  const here = from.paths.get(path)
+  const there = to.paths.get(path)
   // A path that is missing on the target has its own refusal, which says more.
   if (there?.exists === false) return undefined
   if (here === undefined || there === undefined) return 'it could not be looked at on both nodes'

@@ -217,8 +217,10 @@ async function startDomain(parts: Parts, input: Input): Promise<Report> {
   const request = { domain, auto, ...(node === undefined ? {} : { node }) }
   const inquire = (cluster: Cluster) => {
     const definition = cluster.definitions.get(domain)?.domain
-    const targets = auto ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? '']
-    return definition === undefined ? new Map<string, Inquiry>() : inquiries(definition, targets)
+    if (definition === undefined) return new Map<string, Inquiry>()
+    // State that belongs to the domain may lie on any node; only its place tells whether it would be left behind.
+    const everywhere = auto || definition.nodeBound.length > 0
+    return inquiries(definition, everywhere ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? ''])
   }
   return changeDomain(
     parts,

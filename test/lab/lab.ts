@@ -16,6 +16,9 @@ export const OUTSIDER = 'node4'
 /** havirt's home, as the nodes see it. */
 export const HOME = '/media/shared/havirt'
 
+/** The command line of a running havirt on a node, for {@link processes}. */
+export const HAVIRT_PROCESS = 'dist/havirt\\.'
+
 /** How a command ended. */
 export interface Done {
   readonly status: number

@@ -12,6 +12,7 @@ import {
   dropMasters,
   exec,
   fault,
+  HAVIRT_PROCESS,
   havirt,
   havirtBegins,
   NODES,
@@ -31,7 +32,6 @@ import {
 } from './lab.ts'
 
 const GUARD_FOLDER = '/run/havirt/guard'
-const PROCESS = 'havirt.cjs'
 
 beforeEach(async () => {
   for (const node of NODES) await sure(havirt(node, 'node', 'scan'))
@@ -94,7 +94,7 @@ describe('a start whose ssh was cut on its way, and healed', () => {
     // The link goes, then havirt and its connections are killed; the command stays behind on node2, wherever it was.
     await fault('cut', 'node1', 'node2')
     await signal('node2', 'STOP', late)
-    await signal('node1', 'KILL', await processes('node1', PROCESS))
+    await signal('node1', 'KILL', await processes('node1', HAVIRT_PROCESS))
     await dropMasters('node1', 'node2')
     await started.done
     await letGo()
@@ -119,7 +119,7 @@ describe('a start whose ssh was cut on its way, and healed', () => {
   test('does happen late when nobody came in between, and the next command sees it', async () => {
     const { started, letGo, late } = await startHeld(uuidOf(await define('web')))
     await fault('cut', 'node1', 'node2')
-    await signal('node1', 'KILL', await processes('node1', PROCESS))
+    await signal('node1', 'KILL', await processes('node1', HAVIRT_PROCESS))
     await dropMasters('node1', 'node2')
     await started.done
     await fault('heal', 'node1', 'node2')
@@ -136,7 +136,7 @@ describe('a start whose ssh was cut on its way, and healed', () => {
 
   test('is told to a havirt that stood still meanwhile, and which starts nothing more', async () => {
     const { started, letGo, late } = await startHeld(uuidOf(await define('web')))
-    const frozen = await processes('node1', PROCESS)
+    const frozen = await processes('node1', HAVIRT_PROCESS)
     await signal('node1', 'STOP', frozen)
     await signal('node2', 'STOP', late)
     await letGo()
@@ -168,7 +168,7 @@ describe('a claim', () => {
 
   test('of a process that died on another node is refused at first, and named; takeover is offered', async () => {
     const { started, letGo } = await startHeld(uuidOf(await define('web')))
-    await signal('node1', 'KILL', await processes('node1', PROCESS))
+    await signal('node1', 'KILL', await processes('node1', HAVIRT_PROCESS))
     await started.done
     await letGo()
     const refused = await havirt('node3', '-y', 'domain', 'start', 'web', 'node3')
@@ -185,7 +185,7 @@ describe('a claim', () => {
 describe('havirt is killed', () => {
   test('while it starts a domain: the next command there settles it and starts it once', async () => {
     const { started, letGo } = await startHeld(uuidOf(await define('web')))
-    await signal('node1', 'KILL', await processes('node1', PROCESS))
+    await signal('node1', 'KILL', await processes('node1', HAVIRT_PROCESS))
     await started.done
     const next = havirtBegins('node1', '-y', 'domain', 'start', 'web', 'node1')
     // It waits on node2 for what may still run there.
@@ -206,7 +206,7 @@ describe('havirt is killed', () => {
     await running('deaf', 'node2', { disk: 'none' })
     const stopping = havirtBegins('node1', '-y', 'domain', 'stop', 'deaf')
     await until('it waits', () => stopping.said().includes('deaf shuts down'))
-    await signal('node1', 'KILL', await processes('node1', PROCESS))
+    await signal('node1', 'KILL', await processes('node1', HAVIRT_PROCESS))
     await stopping.done
     const list = await printed('node1', 'domain', 'list', 'deaf')
     expect(list.rows).toEqual([expect.objectContaining({ state: 'running', node: 'node2', intent: 'manual' })])
@@ -215,8 +215,8 @@ describe('havirt is killed', () => {
   })
 
   test.each([
-    ['havirt alone', 'havirt.cjs'],
-    ['havirt and its virsh', 'havirt.cjs|virsh .*migrate|havirt-guard'],
+    ['havirt alone', HAVIRT_PROCESS],
+    ['havirt and its virsh', `${HAVIRT_PROCESS}|virsh .*migrate|havirt-guard`],
   ])('(%s) while a domain moves: the next command says where it is, and it runs once', async (_what, pattern) => {
     await running('big', 'node1', { memoryMiB: 2048 })
     const { nonce } = await nextBeat('big')

@@ -11,6 +11,7 @@ import {
   exec,
   fault,
   guest,
+  HAVIRT_PROCESS,
   HOME,
   havirt,
   havirtBegins,
@@ -83,7 +84,7 @@ describe('a migration', () => {
     const { nonce } = await nextBeat('big')
     const moving = havirtBegins('node1', '-y', 'domain', 'migrate', 'big', 'node2', ...SLOWLY)
     await until('it moves', () => moving.said().includes('20%'))
-    await signal('node1', 'INT', await processes('node1', 'havirt.cjs -y domain migrate'))
+    await signal('node1', 'INT', await processes('node1', `${HAVIRT_PROCESS}.* domain migrate`))
     const { status, stdout } = await moving.done
     expect(status).toBe(1)
     expect(stdout).toMatch(/^failed\t.*big still runs on node1/m)

@@ -2,10 +2,20 @@
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import type { UpNode } from '../node.ts'
-import { objections, unsharedDisks } from '../placement.ts'
+import { objections, staysBehind, unsharedDisks } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { type MigrateOptions, type Step, step } from '../step.ts'
-import { already, definedElsewhere, isRefusal, type Plan, refused, steps, whereActive, wrongState } from './plan.ts'
+import {
+  already,
+  definedElsewhere,
+  isRefusal,
+  type Plan,
+  refused,
+  steps,
+  unique,
+  whereActive,
+  wrongState,
+} from './plan.ts'
 
 export interface MigrateRequest {
   readonly domain: string
@@ -35,9 +45,9 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
     ...[wrongState(where, 'running')].filter(each => each !== undefined),
     ...otherClaims(cluster, domain, request.node),
     ...objections(cluster, domain, target),
-    ...(target.seen.state === 'up' ? staysBehind(cluster, domain, where, target.seen, request) : []),
+    ...(target.seen.state === 'up' ? cannotFollow(cluster, domain, where, target.seen, request) : []),
   ]
-  if (refusals.length > 0) return refused(...refusals)
+  if (refusals.length > 0) return refused(...unique(refusals))
   return steps(migrationSteps(cluster, where, request), definedElsewhere(cluster, domain, [where.node, request.node]))
 }
 
@@ -51,7 +61,7 @@ function otherClaims(cluster: Cluster, domain: Domain, target: string): Refusal[
     ])
 }
 
-function staysBehind(
+function cannotFollow(
   cluster: Cluster,
   domain: Domain,
   where: Sighting,
@@ -60,12 +70,9 @@ function staysBehind(
 ): Refusal[] {
   const from = cluster.nodes.get(where.node)?.seen
   if (from?.state !== 'up') return []
-  const bound = domain.nodeBound.map(({ kind, what }) =>
-    refuse('nodeBound', { domain: domain.name, kind, what, node: where.node }),
-  )
   return [
     ...(request.options.unsafe ? [] : unsharedDisks(domain, from, to)),
-    ...bound,
+    ...staysBehind(domain, where.node, from, to),
     ...differentHostCpu(domain, from, to, request.node),
   ]
 }

@@ -134,3 +134,9 @@ export function definedElsewhere(
     .filter(({ node, domain }) => domain.persistent && !domain.active && !except.includes(node))
     .map(({ node, domain }) => `${domain.name} is also defined on ${node} (shut off); plain virsh could start it there`)
 }
+
+/** Each refusal once, although two checks may come to the same one. */
+export function unique(refusals: readonly Refusal[]): Refusal[] {
+  const texts = refusals.map(each => JSON.stringify(each))
+  return refusals.filter((_, at) => texts.indexOf(texts[at] ?? '') === at)
+}

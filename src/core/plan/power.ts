@@ -26,7 +26,7 @@ const WANTED = {
   reboot: ['running'],
   reset: ['running', 'paused', 'crashed'],
   suspend: ['running'],
-  resume: ['paused', 'pmsuspended'],
+  resume: ['paused'],
 } as const
 
 /** One step on the node where the domain is active. */

@@ -15,6 +15,7 @@ import {
   refused,
   silentRefusals,
   steps,
+  unique,
 } from './plan.ts'
 
 export interface StartRequest {
@@ -89,10 +90,4 @@ function bestNode(cluster: Cluster, domain: Domain): { node?: string; refusals: 
   if (node !== undefined) return { node, refusals: [] }
   const against = [...cluster.nodes.values()].flatMap(each => objections(cluster, domain, each))
   return { refusals: [...against, refuse('nobodyFits', { domain: domain.name })] }
-}
-
-/** A silent node is named once, although both the guard and the placement object to it. */
-function unique(refusals: readonly Refusal[]): Refusal[] {
-  const texts = refusals.map(each => JSON.stringify(each))
-  return refusals.filter((_, at) => texts.indexOf(texts[at] ?? '') === at)
 }

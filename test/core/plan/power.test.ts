@@ -51,7 +51,12 @@ const ROWS: readonly Row[] = [
   ),
 
   row('resume', 'lets a paused domain run on', on(paused()), 'resumeDomain node1'),
-  row('resume', 'lets a suspended domain run on', on(aDomainOnNode({ state: 'pmsuspended' })), 'resumeDomain node1'),
+  row(
+    'resume',
+    'refuses a domain that its guest put to sleep',
+    on(aDomainOnNode({ state: 'pmsuspended' })),
+    'refused: wrongState',
+  ),
   row('resume', 'of a running domain is already so', on(aDomainOnNode()), 'already: wrongState'),
   row('resume', 'refuses the waiting end of a migration', on(paused(2)), 'refused: wrongState'),
   row('resume', 'refuses an incoming domain that is starting up', on(paused(11)), 'refused: wrongState'),

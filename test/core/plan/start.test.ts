@@ -40,9 +40,33 @@ function over(memoryMiB: number, vcpus = 1): ClusterParts {
   return { nodes: [aNode('node1', [aDomainOnNode({}, holder)])] }
 }
 
+const VARIABLES = '/var/lib/libvirt/qemu/nvram/web_VARS.fd'
+
+/** A domain with UEFI variables, and what each node has of them. */
+function withVariables(onNode1: boolean, onNode2: boolean): ClusterParts {
+  const has = (exists: boolean) => ({ paths: onPath(VARIABLES, { exists, kind: exists ? 'file' : 'missing' }) })
+  return {
+    nodes: [aNode('node1', [], has(onNode1)), aNode('node2', [], has(onNode2))],
+    definitions: [aDefinition(aDomain({ nodeBound: [{ kind: 'nvram', what: VARIABLES }] }))],
+  }
+}
+
 const heldDisk = aDomain({ name: 'mail', disks: [aDisk('/srv/./web.img', { target: 'vdb' })] })
 
 const ROWS: readonly Row[] = [
+  [
+    'a domain whose UEFI variables another node has, and this one lacks, is refused',
+    start(withVariables(false, true)),
+    'refused: nodeBound',
+  ],
+  ['a domain whose UEFI variables no node has starts with new ones', start(withVariables(false, false)), ...STARTED],
+  ['a domain starts where its UEFI variables are', start(withVariables(true, false)), ...STARTED],
+  [
+    'with --auto a domain starts where its UEFI variables are',
+    start(withVariables(false, true), { auto: true, node: undefined as never }),
+    'recordIntent may run',
+    'createDomain node2',
+  ],
   ['a domain that is nowhere starts on the node that was named', start({}), ...STARTED],
   [
     'without a node it starts on the node that havirt runs on',
