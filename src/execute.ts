@@ -40,7 +40,7 @@ interface Outcome {
 }
 
 /** What an executor works with. */
-export interface Work {
+interface Work {
   readonly parts: Parts
   readonly claim: Claim
   readonly cluster: Cluster
@@ -121,7 +121,7 @@ const executors: Executors = {
   saveDefinition: async (work, args, one) => {
     const exit = await ask(work, one)
     if (exit.status !== 0) return failed(said(exit))
-    await work.parts.home.definitions.write(args.domain, exit.stdout.trimEnd().concat('\n'), args.replacesSha256)
+    await work.parts.home.definitions.write(args.domain, exit.stdout, args.replacesSha256)
     return { outcome: 'done', detail: args.definition }
   },
   undefineDomain: async (work, args, one) => {

@@ -2,7 +2,7 @@
  * The pipeline of every verb that changes a domain: claim -> observe -> plan -> check -> show | execute -> record.
  * It reaches the world through three seams only, Nodes, Store and Clock, and so runs on a simulated one unchanged.
  */
-import { type Cluster, type Identity, identityOf, sightingsOf } from './core/cluster.ts'
+import { type Cluster, type Identity, identityOf, presentTwice, sightingsOf } from './core/cluster.ts'
 import { script } from './core/command.ts'
 import { violations } from './core/invariants.ts'
 import type { Node, NodeRecord, SilentNode } from './core/node.ts'
@@ -13,7 +13,7 @@ import { type Execution, executeSteps, type Interrupt } from './execute.ts'
 import { guardComment } from './nodes/guard.ts'
 import type { Look, Nodes } from './nodes/nodes.ts'
 import type { Inquiry } from './nodes/session.ts'
-import { exitStatus, failure, note, type Progress, type Report, refusedReport, type StepResult } from './report.ts'
+import { exitStatus, failure, note, type Progress, type Report, refusedReport } from './report.ts'
 import {
   type Claim,
   ClaimLostError,
@@ -209,18 +209,24 @@ async function observeAndPlan(
   return { cluster, plan: change.plan(cluster) }
 }
 
-/** One look at every node: for showing, and for what no decision rests on. */
+/** A look at every node: for showing, and for what no decision rests on. */
 export async function observeOnce(parts: Parts): Promise<Cluster> {
   const records = await parts.home.records.nodes()
-  const look = await parts.nodes.look([...records.values()])
-  return assembleCluster(parts, records, look)
+  return completeCluster(parts, records, await observeNodes(parts, [...records.values()]))
+}
+
+/** A look at these nodes. What seems to run twice is looked at again: a healthy migration can look like that once (rule 5). */
+export async function observeNodes(parts: Parts, records: readonly NodeRecord[]): Promise<ReadonlyMap<string, Node>> {
+  const nodes = joinNodes(records, await parts.nodes.look(records))
+  if (presentTwice({ nodes }).every(({ migrating }) => migrating)) return nodes
+  return joinNodes(records, await parts.nodes.look(records))
 }
 
 /**
  * Rule 5: two looks, the second begun when every node had answered the first, with no lifecycle event of the domain in between.
  * A node that was silent in the first stays silent: it would count as unknown anyway, and need not be waited for twice.
  */
-export async function observeTwice(
+async function observeTwice(
   parts: Parts,
   domain: string,
   inquire?: DomainChange['inquire'],
@@ -228,25 +234,33 @@ export async function observeTwice(
   for (let attempt = 0; attempt < LOOKS; attempt++) {
     const records = await parts.home.records.nodes()
     const first = await parts.nodes.look([...records.values()])
-    const cluster = await assembleCluster(parts, records, first)
+    const cluster = await completeCluster(parts, records, joinNodes([...records.values()], first))
     const answered = [...records.values()].filter(({ name }) => first.seen.get(name)?.state === 'up')
     const second = await parts.nodes.look(answered, inquire?.(cluster))
     const uuid = cluster.definitions.get(domain)?.domain?.uuid
     if (!first.movedSince({ name: domain, ...(uuid === undefined ? {} : { uuid }) })) {
-      return assembleCluster(parts, records, { ...second, seen: new Map([...first.seen, ...second.seen]) })
+      const seen = new Map([...first.seen, ...second.seen])
+      return completeCluster(parts, records, joinNodes([...records.values()], { seen }))
     }
     await parts.clock.sleep(REST_MS)
   }
   return 'changing'
 }
 
-async function assembleCluster(parts: Parts, records: ReadonlyMap<string, NodeRecord>, look: Look): Promise<Cluster> {
+function joinNodes(records: readonly NodeRecord[], { seen }: Pick<Look, 'seen'>): Map<string, Node> {
+  const nodes = records.flatMap(record => {
+    const answer = seen.get(record.name)
+    return answer === undefined ? [] : [[record.name, { name: record.name, record, seen: answer }] as const]
+  })
+  return new Map(nodes)
+}
+
+async function completeCluster(
+  parts: Parts,
+  records: ReadonlyMap<string, NodeRecord>,
+  nodes: ReadonlyMap<string, Node>,
+): Promise<Cluster> {
   const [definitions, domains] = await Promise.all([parts.home.definitions.all(), parts.home.records.domains()])
-  const nodes = new Map<string, Node>()
-  for (const [name, record] of records) {
-    const seen = look.seen.get(name)
-    if (seen !== undefined) nodes.set(name, { name, record, seen })
-  }
   const here = hereAmong(records, parts.hereId)
   return { nodes, definitions, records: domains, config: parts.home.config, ...(here === undefined ? {} : { here }) }
 }
@@ -255,5 +269,3 @@ async function assembleCluster(parts: Parts, records: ReadonlyMap<string, NodeRe
 export function hereAmong(records: ReadonlyMap<string, NodeRecord>, hereId: string | undefined): string | undefined {
   return [...records.values()].find(({ id }) => id === hereId)?.name
 }
-
-export type { StepResult }

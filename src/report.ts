@@ -1,4 +1,5 @@
 /** What an operation gives back to whatever door asked: data, never text for one kind of screen. */
+import type { Twice } from './core/cluster.ts'
 import { describeRefusal, type Refusal } from './core/refusal.ts'
 import type { Step } from './core/step.ts'
 
@@ -84,4 +85,14 @@ export function refusalMessage(refusal: Refusal): Message {
 /** The report of an operation that says no. */
 export function refusedReport(refusals: readonly Refusal[]): Report {
   return { exit: exitStatus.refused, messages: refusals.map(refusalMessage) }
+}
+
+/** What is to be said of a domain that several nodes show active: by any verb that sees it, and loudly unless it is moving. */
+export function twiceMessage({ name, nodes, migrating }: Twice): Message {
+  return migrating
+    ? note(`${name} is moving between ${nodes.join(' and ')}`)
+    : failure(
+        `${name} IS PRESENT ON ${nodes.join(' AND ')} AT ONCE`,
+        'its disk is being destroyed: find the right copy now, and destroy the other with virsh',
+      )
 }

@@ -55,7 +55,7 @@ export function watchMigration(
 }
 
 /** How far a migration is, from the fields of virDomainGetJobStats (bytes, bytes per second, ms). */
-export function describeJob(params: Readonly<Record<string, unknown>>): {
+function describeJob(params: Readonly<Record<string, unknown>>): {
   percent: number | undefined
   detail: string
 } {

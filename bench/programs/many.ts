@@ -1,5 +1,5 @@
 /** Observes many nodes at once when told to, and answers with what that cost. Argument: the folder of their sockets. */
-import { parseConfig } from '../../src/core/config.ts'
+import { parseConfig } from '../../src/core/config-check.ts'
 import type { NodeRecord } from '../../src/core/node.ts'
 import { RealNodes } from '../../src/nodes/nodes.ts'
 import { Ssh } from '../../src/nodes/ssh.ts'

@@ -2,7 +2,7 @@
 import { mkdir } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { dirname } from 'node:path'
-import { parseConfig } from '../../src/core/config.ts'
+import { parseConfig } from '../../src/core/config-check.ts'
 import { Ssh } from '../../src/nodes/ssh.ts'
 import { ProtocolServer } from '../../test/libvirt/server.ts'
 import { guestUuid, guestXml } from '../guest-xml.ts'

@@ -35,6 +35,9 @@ export interface Cluster {
   readonly here?: string
 }
 
+/** What a look alone gives: the nodes. */
+export type Observed = Pick<Cluster, 'nodes'>
+
 /** A domain on a node. */
 export interface Sighting {
   readonly node: string
@@ -49,21 +52,21 @@ export interface Identity {
 }
 
 /** The nodes that answered. */
-export function upNodes(cluster: Cluster): (Node & { readonly seen: UpNode })[] {
+export function upNodes(cluster: Observed): (Node & { readonly seen: UpNode })[] {
   return [...cluster.nodes.values()].filter(
     (node): node is Node & { readonly seen: UpNode } => node.seen.state === 'up',
   )
 }
 
 /** The nodes that may be running anything. */
-export function silentNodes(cluster: Cluster): (Node & { readonly seen: SilentNode })[] {
+export function silentNodes(cluster: Observed): (Node & { readonly seen: SilentNode })[] {
   return [...cluster.nodes.values()].filter(
     (node): node is Node & { readonly seen: SilentNode } => node.seen.state !== 'up',
   )
 }
 
 /** Every domain that every answering node shows, shut off ones included. */
-export function sightings(cluster: Cluster): Sighting[] {
+export function sightings(cluster: Observed): Sighting[] {
   return upNodes(cluster).flatMap(node => node.seen.domains.map(domain => ({ node: node.name, domain })))
 }
 
@@ -115,7 +118,7 @@ export interface Twice {
 }
 
 /** Every uuid or name that more than one node shows active. */
-export function presentTwice(cluster: Cluster): Twice[] {
+export function presentTwice(cluster: Observed): Twice[] {
   const groups = new Map<string, Sighting[]>()
   for (const sighting of sightings(cluster)) {
     if (!sighting.domain.active) continue

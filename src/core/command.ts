@@ -90,9 +90,14 @@ export function remoteLine(command: Command): string {
  */
 export function pasteableLine(command: Command, here: string | undefined): string {
   const remote = remoteLine(command)
-  const line = command.node === here ? remote : `ssh ${command.node} ${sshArgument(remote)}`
+  const line = command.node === here ? remote : `${sshTo(command)} ${sshArgument(remote)}`
   const input = command.stdin === undefined ? '' : ` < ${quote(command.stdin)}`
   return command.stdout === undefined ? `${line}${input}` : intoFile(`${line}${input}`, command.stdout)
+}
+
+/** Without -n, ssh would read on in the script that it stands in, and the lines after it would be lost. */
+function sshTo({ node, stdin }: Command): string {
+  return stdin === undefined ? `ssh -n ${node}` : `ssh ${node}`
 }
 
 function sshArgument(remote: string): string {

@@ -1,18 +1,7 @@
-/** libvirt domain XML: text to Domain, the few edits that havirt makes, and what differs between two definitions. Acts on nothing. */
+/** libvirt domain XML: text to Domain, and which disks of it nobody else may hold. Acts on nothing. */
 
 import type { Disk, DiskSource, Domain, DomainCpu, NetworkInterface, NodeBoundState } from './domain.ts'
-import {
-  all,
-  attr,
-  child,
-  children,
-  escapeText,
-  parseXml,
-  textOf,
-  utf8Length,
-  type XmlElement,
-  XmlError,
-} from './xml.ts'
+import { all, attr, child, children, parseXml, textOf, utf8Length, type XmlElement, XmlError } from './xml.ts'
 
 /** The text is XML, but not a domain that havirt can keep. Names the field, says what was expected, and where. */
 export class DomainXmlError extends XmlError {
@@ -98,61 +87,6 @@ export function diskIdentity(source: DiskSource): string | undefined {
     default:
       return undefined
   }
-}
-
-/** The text with another domain name; all other bytes stay. */
-export function setDomainName(text: string, name: string): string {
-  const root = domainRoot(text)
-  if (!isDomainName(name)) throw new DomainXmlError(root, 'name', DOMAIN_NAME_RULE)
-  return splice(text, [contentOf(needed(root, 'name'), name)])
-}
-
-/** The text with another UUID, added after the name where there was none; all other bytes stay. */
-export function setDomainUuid(text: string, uuid: string): string {
-  const root = domainRoot(text)
-  const value = canonicalUuid(uuid, root)
-  const existing = only(root, 'uuid')
-  if (existing !== undefined) return splice(text, [contentOf(existing, value)])
-  const name = needed(root, 'name')
-  return splice(text, [after(name, root, text, `<uuid>${value}</uuid>`)])
-}
-
-/**
- * The text with another maximum memory, in the unit it has where that comes out even; all other bytes stay.
- * `currentMemory` moves along when it was the same as the maximum (no balloon was meant) or would be above it.
- */
-export function setMemoryMiB(text: string, memoryMiB: number): string {
-  const root = domainRoot(text)
-  // libvirt takes the sum of the cells and would silently ignore what we write.
-  if (numaCells(root).length > 0)
-    throw new DomainXmlError(
-      root,
-      'memory',
-      'a domain without NUMA cells in <cpu>; their memory must be edited instead',
-    )
-  refuseCount(root, 'memory', memoryMiB)
-  const memory = needed(root, 'memory')
-  const current = only(root, 'currentMemory')
-  const bytes = BigInt(memoryMiB) * MIB
-  const follows = current !== undefined && (bytesOf(current) >= bytesOf(memory) || bytesOf(current) > bytes)
-  return splice(text, [...sizeEdits(memory, bytes), ...(follows ? sizeEdits(current, bytes) : [])])
-}
-
-/**
- * The text with another number of vCPUs; all other bytes stay. Where the definition has a `current` below the maximum,
- * `current` is set and the maximum grows only when it must. libvirt refuses a maximum that a `<topology>` contradicts.
- */
-export function setVcpus(text: string, vcpus: number): string {
-  const root = domainRoot(text)
-  refuseCount(root, 'vcpu', vcpus)
-  if (child(root, 'vcpus') !== undefined)
-    throw new DomainXmlError(root, 'vcpus', 'a domain that does not list its vCPUs one by one; edit the list instead')
-  const vcpu = only(root, 'vcpu')
-  if (vcpu === undefined) return splice(text, [after(lastOfMemory(root), root, text, `<vcpu>${vcpus}</vcpu>`)])
-  const current = vcpu.attributes.get('current')
-  if (current === undefined) return splice(text, [contentOf(vcpu, String(vcpus))])
-  const edits = [{ start: current.start, end: current.end, text: String(vcpus) }]
-  return splice(text, vcpus > countOf(vcpu, 'vcpu') ? [...edits, contentOf(vcpu, String(vcpus))] : edits)
 }
 
 // --- Reading
@@ -462,50 +396,4 @@ function networkIdentity(protocol: string, name: string, hosts: readonly string[
   if (NAMED_BY_CLUSTER.has(protocol)) return `network:${protocol}:${name}`
   const sorted = hosts.map(host => (host.startsWith('unix:') ? host : host.toLowerCase())).sort()
   return `network:${protocol}:${sorted.join(',')}:${name}`
-}
-
-// --- Editing
-
-interface Edit {
-  readonly start: number
-  readonly end: number
-  readonly text: string
-}
-
-/** Applies edits that do not overlap, last one first, so that the offsets before them stay true. */
-function splice(text: string, edits: readonly Edit[]): string {
-  return [...edits]
-    .sort((a, b) => b.start - a.start)
-    .reduce((whole, edit) => whole.slice(0, edit.start) + edit.text + whole.slice(edit.end), text)
-}
-
-/** Replaces what is between the tags; `<a/>` is opened for it. */
-function contentOf(element: XmlElement, value: string): Edit {
-  const text = escapeText(value)
-  if (element.contentStart < element.end) return { start: element.contentStart, end: element.contentEnd, text }
-  return { start: element.end - 2, end: element.end, text: `>${text}</${element.name}>` }
-}
-
-/** Adds an element as the next sibling, indented like the one before it. */
-function after(sibling: XmlElement, root: XmlElement, text: string, added: string): Edit {
-  const before = text.slice(root.contentStart, sibling.start)
-  const indent = before.slice(before.trimEnd().length)
-  return { start: sibling.end, end: sibling.end, text: indent + added }
-}
-
-function lastOfMemory(root: XmlElement): XmlElement {
-  return only(root, 'currentMemory') ?? only(root, 'memory') ?? needed(root, 'name')
-}
-
-/** Keeps the unit when the size is a whole number of it, else changes the unit to MiB. */
-function sizeEdits(element: XmlElement, bytes: bigint): Edit[] {
-  const unit = unitOf(element)
-  if (bytes % unit === 0n) return [contentOf(element, String(bytes / unit))]
-  const attribute = element.attributes.get('unit')
-  const edit = contentOf(element, String(bytes / MIB))
-  return attribute === undefined ? [edit] : [{ start: attribute.start, end: attribute.end, text: 'MiB' }, edit]
-}
-
-function refuseCount(near: XmlElement, field: string, value: number): void {
-  if (!Number.isSafeInteger(value) || value < 1) throw new DomainXmlError(near, field, 'a whole number above zero')
 }

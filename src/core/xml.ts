@@ -10,7 +10,7 @@ export const MAX_XML_DEPTH = 64
 export const MAX_XML_ELEMENTS = 100_000
 
 /** Longest element or attribute name accepted: paths made of names must stay printable. */
-export const MAX_XML_NAME = 256
+const MAX_XML_NAME = 256
 
 /** One attribute: its value decoded, and where the raw value stands between its quotes. */
 export interface XmlAttribute {

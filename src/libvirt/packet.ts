@@ -7,7 +7,7 @@ import { ProtocolError } from './error.ts'
 /** VIR_NET_MESSAGE_MAX: no packet is longer, its own length word included. */
 export const MAX_PACKET_BYTES = 33_554_432
 /** The length word and the six words of the header. */
-export const HEADER_BYTES = 28
+const HEADER_BYTES = 28
 
 export const program = { remote: 0x2000_8086, keepalive: 0x6b65_6570 } as const
 export const messageType = { call: 0, reply: 1, message: 2, stream: 3 } as const

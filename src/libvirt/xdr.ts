@@ -7,9 +7,9 @@
 import { ProtocolError } from './error.ts'
 
 /** REMOTE_STRING_MAX and VIR_NET_MESSAGE_STRING_MAX: no string on the wire is longer, in bytes. */
-export const MAX_STRING_BYTES = 4 * 1024 * 1024
+const MAX_STRING_BYTES = 4 * 1024 * 1024
 /** The largest list that libvirt sends of domains, networks, pools and volumes (REMOTE_DOMAIN_LIST_MAX and its kin). */
-export const MAX_LIST = 16_384
+const MAX_LIST = 16_384
 
 /** How one type goes onto the wire and comes off it. `decode` throws {@link ProtocolError} on bytes that it cannot be. */
 export interface Codec<T> {

@@ -1,5 +1,6 @@
 /** Operations on config.yaml. */
-import { type ConfigKey, configOptions, configValue, setConfigValue } from '../core/config.ts'
+import { type ConfigKey, configOptions, configValue } from '../core/config.ts'
+import { setConfigValue } from '../core/config-edit.ts'
 import type { Parts } from '../operate.ts'
 import { type Column, exitStatus, failure, note, type Report } from '../report.ts'
 import { type Input, type Operation, requiredWord } from './operation.ts'

@@ -1,5 +1,5 @@
 /** Operations on domains. */
-import { type Cluster, type Sighting, sightings, sightingsOf, silentNodes } from '../core/cluster.ts'
+import { type Cluster, presentTwice, type Sighting, sightings, sightingsOf, silentNodes } from '../core/cluster.ts'
 import { commandOf } from '../core/command.ts'
 import type { Domain } from '../core/domain.ts'
 import { diffDefinitions } from '../core/domain-diff.ts'
@@ -15,7 +15,16 @@ import { refuse } from '../core/refusal.ts'
 import { step } from '../core/step.ts'
 import type { Inquiry } from '../nodes/session.ts'
 import { changeDomain, observeOnce, type Parts } from '../operate.ts'
-import { type Column, exitStatus, type Message, note, type Report, refusedReport, warning } from '../report.ts'
+import {
+  type Column,
+  exitStatus,
+  type Message,
+  note,
+  type Report,
+  refusedReport,
+  twiceMessage,
+  warning,
+} from '../report.ts'
 import { combine, type Input, type Operation, requiredWord, word, words } from './operation.ts'
 
 const LIST_COLUMNS: readonly Column[] = [
@@ -445,12 +454,18 @@ async function listDomains(parts: Parts, input: Input): Promise<Report> {
   const problems = [...cluster.definitions.values()].flatMap(({ name, problem }) =>
     problem === undefined || !names.includes(name) ? [] : [warning(problem)],
   )
-  const messages: Message[] = [...refusedReport(unknown).messages, ...silent, ...problems]
+  const twice = presentTwice(cluster).filter(({ name }) => names.includes(name))
+  const messages: Message[] = [...refusedReport(unknown).messages, ...silent, ...problems, ...twice.map(twiceMessage)]
   const hint =
     rows.length === 0 && messages.length === 0
       ? [note('there is no domain yet: put a definition into conf/NAME.xml, or run: havirt domain update RUNNING')]
       : []
-  const exit = unknown.length > 0 ? exitStatus.refused : silent.length > 0 ? exitStatus.partly : exitStatus.done
+  const seen = twice.some(({ migrating }) => !migrating)
+    ? exitStatus.twice
+    : silent.length > 0
+      ? exitStatus.partly
+      : exitStatus.done
+  const exit = seen !== exitStatus.twice && unknown.length > 0 ? exitStatus.refused : seen
   return { exit, table: { columns: LIST_COLUMNS, rows }, messages: [...messages, ...hint] }
 }
 

@@ -1,9 +1,9 @@
 /** Operations on nodes: update, list, scan, remove. */
-import { type Cluster, presentTwice } from '../core/cluster.ts'
+import { type Observed, presentTwice } from '../core/cluster.ts'
 import { type Command, pasteableLine } from '../core/command.ts'
 import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
 import { type Refusal, refuse } from '../core/refusal.ts'
-import { hereAmong, observeOnce, type Parts } from '../operate.ts'
+import { hereAmong, observeNodes, observeOnce, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -14,9 +14,11 @@ import {
   refusalMessage,
   refusedReport,
   type Table,
+  twiceMessage,
   warning,
 } from '../report.ts'
 import type { Population } from '../store/records.ts'
+import { StoreError } from '../store/store.ts'
 import { type Input, type Operation, requiredWord, words } from './operation.ts'
 
 const NODE_COLUMNS: readonly Column[] = [
@@ -214,34 +216,31 @@ async function scanNodes(parts: Parts, input: Input): Promise<Report> {
       messages: [note('there is no node yet; add the first with: havirt node update NODE')],
     }
   const wanted = asked.length === 0 ? [...records.values()] : asked.flatMap(name => records.get(name) ?? [])
-  const cluster = await lookAt(parts, wanted)
+  const observed = { nodes: await observeNodes(parts, wanted) }
   const before = new Map(
     await Promise.all(wanted.map(async ({ name }) => [name, await parts.home.records.population(name)] as const)),
   )
-  await recordPopulations(parts, cluster)
-  return scanReport(cluster, before, input.options['all'] === true)
+  const report = scanReport(observed, before, input.options['all'] === true)
+  return recorded(report, () => recordPopulations(parts, observed))
 }
 
-/** A domain that seems to be present twice is looked for again: a healthy migration can look like that once (rule 5). */
-async function lookAt(parts: Parts, records: readonly NodeRecord[]): Promise<Cluster> {
-  const first = clusterOf(parts, records, (await parts.nodes.look(records)).seen)
-  if (presentTwice(first).every(({ migrating }) => migrating)) return first
-  return clusterOf(parts, records, (await parts.nodes.look(records)).seen)
+/** A store that is full or read-only must not hide what was seen: that is when it is needed most. */
+async function recorded(report: Report, record: () => Promise<void>): Promise<Report> {
+  try {
+    await record()
+    return report
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+    const unrecorded = warning(`what was seen could not be recorded: ${error.message}`, error.hint)
+    return {
+      ...report,
+      exit: report.exit === exitStatus.done ? exitStatus.partly : report.exit,
+      messages: [...report.messages, unrecorded],
+    }
+  }
 }
 
-function clusterOf(
-  parts: Parts,
-  records: readonly NodeRecord[],
-  seen: Awaited<ReturnType<Parts['nodes']['look']>>['seen'],
-): Cluster {
-  const nodes = records.flatMap(record => {
-    const answer = seen.get(record.name)
-    return answer === undefined ? [] : [[record.name, { name: record.name, record, seen: answer }] as const]
-  })
-  return { nodes: new Map(nodes), definitions: new Map(), records: new Map(), config: parts.home.config }
-}
-
-async function recordPopulations(parts: Parts, cluster: Cluster): Promise<void> {
+async function recordPopulations(parts: Parts, cluster: Observed): Promise<void> {
   const up = [...cluster.nodes.values()].flatMap(({ name, seen }) => (seen.state === 'up' ? [{ name, seen }] : []))
   await Promise.all(up.map(({ name, seen }) => parts.home.records.writePopulation(name, populationOf(seen.domains))))
 }
@@ -251,7 +250,7 @@ function populationOf(domains: readonly DomainOnNode[]): Population {
   return Object.fromEntries(sorted.map(({ uuid, name, state }) => [uuid, { name, state }]))
 }
 
-function scanReport(cluster: Cluster, before: ReadonlyMap<string, Population | undefined>, all: boolean): Report {
+function scanReport(cluster: Observed, before: ReadonlyMap<string, Population | undefined>, all: boolean): Report {
   const rows = [...cluster.nodes.values()].flatMap(({ name, seen }) => {
     if (seen.state !== 'up') return [{ node: name, domain: '-', state: seen.state }]
     const shown = seen.domains.filter(domain => all || domain.active || domain.managedSave || domain.autostart)
@@ -268,15 +267,6 @@ function scanReport(cluster: Cluster, before: ReadonlyMap<string, Population | u
   const messages = [...gone, ...silent, ...twice.map(twiceMessage)]
   if (twice.some(({ migrating }) => !migrating)) return { exit: exitStatus.twice, table, messages }
   return { exit: silent.length > 0 ? exitStatus.partly : exitStatus.done, table, messages }
-}
-
-function twiceMessage({ name, nodes, migrating }: ReturnType<typeof presentTwice>[number]): Message {
-  return migrating
-    ? note(`${name} is moving between ${nodes.join(' and ')}`)
-    : failure(
-        `${name} IS PRESENT ON ${nodes.join(' AND ')} AT ONCE`,
-        'its disk is being destroyed: find the right copy now, and destroy the other with virsh',
-      )
 }
 
 function scanRow(node: string, domain: DomainOnNode, before: Population | undefined) {
@@ -299,7 +289,7 @@ function scanRow(node: string, domain: DomainOnNode, before: Population | undefi
   }
 }
 
-function goneFrom(cluster: Cluster, node: string, before: Population | undefined): Message[] {
+function goneFrom(cluster: Observed, node: string, before: Population | undefined): Message[] {
   const seen = cluster.nodes.get(node)?.seen
   if (before === undefined || seen?.state !== 'up') return []
   const uuids = new Set(seen.domains.map(({ uuid }) => uuid))

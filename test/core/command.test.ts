@@ -12,7 +12,7 @@ const FOLDER = mkdtempSync(join(tmpdir(), 'havirt-command-'))
 afterAll(() => rmSync(FOLDER, { recursive: true }))
 
 /** As ssh does it: the words behind the host are joined by spaces, and a shell on the other side reads them. */
-writeFileSync(join(FOLDER, 'ssh'), '#!/bin/sh\nshift\nexec sh -c "$*"\n')
+writeFileSync(join(FOLDER, 'ssh'), '#!/bin/sh\n[ "$1" != -n ] || { shift; exec </dev/null; }\nshift\nexec sh -c "$*"\n')
 chmodSync(join(FOLDER, 'ssh'), 0o755)
 
 const PRINT = ['printf', '%s\\0']
@@ -60,7 +60,7 @@ describe('lines for shells', () => {
   test('on the node itself the line goes without ssh', () => {
     const command = { node: 'node2', argv: ['virsh', 'list'] }
     expect(pasteableLine(command, 'node2')).toBe('virsh list')
-    expect(pasteableLine(command, 'node1')).toBe('ssh node2 virsh list')
+    expect(pasteableLine(command, 'node1')).toBe('ssh -n node2 virsh list')
   })
 
   test('what a shell reads as itself stays plain, so that people can read it', () => {

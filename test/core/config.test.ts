@@ -2,19 +2,16 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
-  ConfigEditError,
   type ConfigKey,
   type ConfigOption,
   type ConfigValue,
   configOptions,
   configValue,
   defaultConfig,
-  describeProblem,
-  initialConfigText,
-  parseConfig,
-  sampleConfigText,
-  setConfigValue,
 } from '../../src/core/config.ts'
+import { describeProblem, parseConfig } from '../../src/core/config-check.ts'
+import { ConfigEditError, setConfigValue } from '../../src/core/config-edit.ts'
+import { initialConfigText, sampleConfigText } from '../../src/core/config-text.ts'
 
 const parse = (text: string) => parseConfig(text, 'config.yaml')
 const sentences = (text: string) => parse(text).problems.map(describeProblem)

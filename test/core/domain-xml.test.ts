@@ -1,4 +1,4 @@
-/** What havirt reads in a definition, what it refuses, that edits touch nothing else, and how differences are shown. */
+/** What havirt reads in a definition, what it refuses, and how differences are shown. */
 
 import { readdirSync, readFileSync } from 'node:fs'
 import fc from 'fast-check'
@@ -12,10 +12,6 @@ import {
   isDomainName,
   MAX_DOMAIN_NAME_BYTES,
   parseDomain,
-  setDomainName,
-  setDomainUuid,
-  setMemoryMiB,
-  setVcpus,
 } from '../../src/core/domain-xml.ts'
 import { XmlError } from '../../src/core/xml.ts'
 
@@ -266,11 +262,7 @@ describe('what is refused', () => {
         const text = fixture(name)
         const piece = text.slice(at, at + length)
         const changed = text.slice(0, at) + (doubled ? piece + piece : '') + text.slice(at + length)
-        for (const run of [
-          parseDomain,
-          (each: string) => setVcpus(each, 3),
-          (each: string) => diffDefinitions(text, each),
-        ])
+        for (const run of [parseDomain, (each: string) => diffDefinitions(text, each)])
           readOrRefused(() => run(changed))
       }),
       { numRuns: 2_000 },
@@ -442,85 +434,6 @@ describe('disk identity', () => {
   })
 })
 
-describe('edits', () => {
-  test.each(FILES)('%s: name and UUID change, and nothing else', name => {
-    const text = fixture(name)
-    const uuid = 'ffffffff-7d0e-4a8e-9b61-5f2f0f1c0a01'
-    expect(parseDomain(setDomainName(text, 'новое имя'))).toEqual(renamed(parseDomain(text), 'новое имя'))
-    expect(parseDomain(setDomainUuid(text, uuid.toUpperCase())).uuid).toBe(uuid)
-    expectOneSplice(text, setDomainName(text, 'новое имя'))
-    expectOneSplice(text, setDomainUuid(text, uuid))
-  })
-
-  const editable = FILES.filter(name => name !== 'huge-pages.xml')
-  test.each(editable)('%s: any memory and vCPUs are set, and nothing else', name => {
-    const text = fixture(name)
-    const before = parseDomain(text)
-    fc.assert(
-      fc.property(fc.integer({ min: 1, max: 9_000_000 }), fc.integer({ min: 1, max: 512 }), (memoryMiB, vcpus) => {
-        expect(parseDomain(setMemoryMiB(text, memoryMiB))).toEqual({ ...before, memoryMiB })
-        expect(parseDomain(setVcpus(text, vcpus))).toEqual({ ...before, vcpus })
-        expect(diffDefinitions(text, setMemoryMiB(text, memoryMiB)).filter(line => !/emory/.test(line))).toEqual([])
-      }),
-      { numRuns: 25 },
-    )
-  })
-
-  const edited: [string, string, (text: string) => string, string][] = [
-    ['a name', '<name>one</name>', text => setDomainName(text, 'two'), '<name>two</name>'],
-    ['memory in its unit', "<memory unit='KiB'>2048<", text => setMemoryMiB(text, 5), "<memory unit='KiB'>5120<"],
-    ['vCPUs', '<vcpu>2</vcpu>', text => setVcpus(text, 9), '<vcpu>9</vcpu>'],
-  ]
-  test.each(edited)('%s is replaced in place', (_, from, edit, to) => {
-    expect(edit(definition())).toBe(definition('', { [from]: to }))
-  })
-
-  const memories: [string, string, number, string][] = [
-    ['GiB that stay whole', '<memory unit="GiB">1</memory>', 2048, '<memory unit="GiB">2</memory>'],
-    ['GiB that do not', '<memory unit="GiB">1</memory>', 1536, '<memory unit="MiB">1536</memory>'],
-    ['MB', "<memory unit = 'MB'>1</memory>", 3, "<memory unit = 'MiB'>3</memory>"],
-    ['no unit', '<memory>1<!-- x -->024</memory>', 3, '<memory>3072</memory>'],
-    ['a current that is the same', m(9, 9), 5, m(5, 5)],
-    ['a current that stays below', m(9, 4), 5, m(5, 4)],
-    ['a current that would be above', m(9, 4), 3, m(3, 3)],
-  ]
-  test.each(memories)('memory: %s', (_, from, memoryMiB, to) => {
-    const replaced = (memory: string) => definition('', { "<memory unit='KiB'>2048</memory>": memory })
-    expect(setMemoryMiB(replaced(from), memoryMiB)).toBe(replaced(to))
-  })
-
-  const vcpus: [string, string, number, string][] = [
-    ['current below the maximum', '<vcpu current="1">4</vcpu>', 3, '<vcpu current="3">4</vcpu>'],
-    ['current above the maximum', '<vcpu current="1">4</vcpu>', 6, '<vcpu current="6">6</vcpu>'],
-    ['no element', '', 6, ''],
-  ]
-  test.each(vcpus)('vCPUs: %s', (_, from, count, to) => {
-    const text = definition('', { '<vcpu>2</vcpu>': from })
-    const expected =
-      from === '' ? text.replace('</memory>', `</memory>\n  <vcpu>${count}</vcpu>`) : text.replace(from, to)
-    expect(setVcpus(text, count)).toBe(expected)
-  })
-
-  test('a missing UUID is added after the name', () => {
-    expect(setDomainUuid(definition('', { [`\n  <uuid>${UUID}</uuid>`]: '' }), UUID)).toBe(definition())
-  })
-
-  test('an empty name element is opened', () => {
-    expect(setDomainName(definition('', { '<name>one</name>': '<name />' }), 'a')).toContain('<name >a</name>')
-  })
-
-  test('edits that libvirt would ignore or that make no sense are refused', () => {
-    expect(fieldOf(() => setMemoryMiB(fixture('huge-pages.xml'), 4))).toEqual(['memory', 1])
-    expect(fieldOf(() => setVcpus(definition("<vcpus><vcpu id='0' enabled='yes'/></vcpus>"), 4))).toEqual(['vcpus', 1])
-    for (const count of [0, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
-      expect(fieldOf(() => setMemoryMiB(definition(), count))[0]).toBe('memory')
-      expect(fieldOf(() => setVcpus(definition(), count))[0]).toBe('vcpu')
-    }
-    expect(fieldOf(() => setDomainName(definition(), '<a>'))).toEqual(['name', 1])
-    expect(fieldOf(() => setDomainUuid(definition(), 'no'))).toEqual(['uuid', 1])
-  })
-})
-
 describe('differences', () => {
   const disk = (target: string, path: string) =>
     `<disk type='file'><source file='${path}'/><target dev='${target}'/></disk>`
@@ -624,24 +537,6 @@ function readOrRefused(run: () => unknown): void {
   } catch (error) {
     expect(error).toBeInstanceOf(XmlError)
   }
-}
-
-/** The longest common start and end leave one changed stretch; it must lie inside of one element's content. */
-function expectOneSplice(before: string, after: string): void {
-  let start = 0
-  while (before[start] === after[start]) start += 1
-  let end = 0
-  while (end < before.length - start && before.at(-1 - end) === after.at(-1 - end)) end += 1
-  expect(before.slice(start, before.length - end)).not.toMatch(/[<>]/)
-}
-
-function renamed(domain: Domain, name: string): Domain {
-  const nodeBound = domain.nodeBound.map(each => ({ ...each, what: each.what.replace('desktop_VARS', `${name}_VARS`) }))
-  return { ...domain, name, nodeBound }
-}
-
-function m(memory: number, current: number): string {
-  return `<memory unit='MiB'>${memory}</memory><currentMemory unit='MiB'>${current}</currentMemory>`
 }
 
 function file(path: string): DiskSource {

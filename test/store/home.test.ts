@@ -2,7 +2,7 @@
 import { chmod, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
-import { initialConfigText, sampleConfigText } from '../../src/core/config.ts'
+import { initialConfigText, sampleConfigText } from '../../src/core/config-text.ts'
 import { ConfigError, openHome } from '../../src/store/home.ts'
 import { StoreError } from '../../src/store/store.ts'
 import { listing, temporaryFolder } from './parts.ts'

@@ -102,7 +102,7 @@ export function isRefusal(value: object): value is Refusal {
 }
 
 /** Name and, when a definition or a sighting tells it, uuid. */
-export function identityFor(cluster: Cluster, name: string): { name: string; uuid?: string } {
+function identityFor(cluster: Cluster, name: string): { name: string; uuid?: string } {
   const defined = cluster.definitions.get(name)?.domain
   if (defined !== undefined && defined.name === name) return { name, uuid: defined.uuid }
   const seen = sightingsOf(cluster, { name })[0]
