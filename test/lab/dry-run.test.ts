@@ -140,7 +140,7 @@ test('the lines of the dry run are those that the claim was told of before they 
     ['stop', 'web', '--force'],
   ]) {
     const { script = [] } = await printed('node1', 'domain', ...verb)
-    const lines = script.filter(line => !line.startsWith('#')).map(line => line.replace(/^ssh \S+ /, ''))
+    const lines = script.filter(line => !line.startsWith('#')).map(line => line.replace(/^ssh (-n )?\S+ /, ''))
     expect(lines).toHaveLength(1)
     await sure(havirt('node1', '-y', 'domain', ...verb))
     expect(await sentCommands()).toEqual(expect.arrayContaining(lines))
