@@ -251,6 +251,8 @@ describe('properties', () => {
     fc.assert(
       fc.property(tree(), fc.infiniteStream(fc.nat(99)), (expected, dice) => {
         const text = printed(expected, () => Number(dice.next().value))
+        // It takes these two for line ends, as XML 1.1 would; libvirt's XML is 1.0.
+        fc.pre(!/[\u0085\u2028]/.test(text))
         const root = new DOMParser().parseFromString(text, 'text/xml').documentElement
         expect(root && plainDom(root)).toEqual(plain(parseXml(text)))
       }),
