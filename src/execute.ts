@@ -4,14 +4,15 @@
  */
 import type { Cluster } from './core/cluster.ts'
 import { type Command, commandOf, remoteLine } from './core/command.ts'
-import { type End, judgeMigration, type Verdict } from './core/migration.ts'
+import { type End, judgeMigration, mayResume, type Verdict } from './core/migration.ts'
 import type { NodeRecord } from './core/node.ts'
 import { describeStep, type Step, type StepArgs, type StepName, step } from './core/step.ts'
 import { guardMeaning } from './nodes/guard.ts'
 import type { Exit } from './nodes/process.ts'
 import type { Parts } from './operate.ts'
 import { type ExitStatus, exitStatus, failure, type Message, note, type StepResult, warning } from './report.ts'
-import type { Claim } from './store/claims.ts'
+import { type Claim, ClaimLostError } from './store/claims.ts'
+import { StoreError } from './store/store.ts'
 import { watchMigration } from './watch-migration.ts'
 
 /** Ctrl-C, as the pipeline hears it. A door decides what it asks the person. */
@@ -73,7 +74,7 @@ export async function executeSteps(
       results.push({ step: one.step, text: describeStep(one), outcome: 'not executed' })
       continue
     }
-    const outcome = await Promise.race([executeStep(work, one), lost])
+    const outcome = await Promise.race([executeStep(work, one), lost]).catch(brokenOff)
     twice ||= outcome.twice === true
     messages.push(...(outcome.messages ?? []))
     results.push({
@@ -84,6 +85,13 @@ export async function executeSteps(
     })
   }
   return { exit: twice ? exitStatus.twice : exitOf(results), results, messages }
+}
+
+/** The claim or the store went away while a step was under way. What the step did is unknown, and no other is begun. */
+function brokenOff(error: unknown): Outcome {
+  if (!(error instanceof ClaimLostError) && !(error instanceof StoreError)) throw error
+  const next = 'havirt started nothing more; look what is true now: havirt node scan'
+  return { outcome: 'unknown', detail: error.message, messages: [failure(error.message, next)] }
 }
 
 function exitOf(results: readonly StepResult[]): ExitStatus {
@@ -196,9 +204,22 @@ function commandFor(work: Work, one: Step): Command {
   return command
 }
 
-/** ssh's own status: whether the command ran, nobody here knows. A command that was killed at its deadline is the same. */
+/** Whether the command ran, or to what end, nobody here knows: ssh broke, or the command was killed or lost its libvirtd. */
 function isUnknown(exit: Exit): boolean {
-  return exit.status === undefined || exit.status === 255 || exit.timedOut
+  return exit.status === undefined || exit.status === 255 || exit.timedOut || lostLibvirtd(exit)
+}
+
+/** A shell's status for a command that a signal ended begins here; 255 is ssh's own. */
+const FIRST_KILLED = 128
+/** What virsh says when libvirtd went away under it. It has no status of its own for that. */
+const LOST_LIBVIRTD =
+  /disconnected from|end of file while reading|keepalive|connection reset|client socket is closed|cannot recv data/i
+
+/** virsh itself was cut off. The guard's lock is free then, although libvirtd may go on with what was asked: it proves nothing. */
+function lostLibvirtd({ status, stderr }: Exit): boolean {
+  return (
+    status !== undefined && status !== 0 && status !== 255 && (status >= FIRST_KILLED || LOST_LIBVIRTD.test(stderr))
+  )
 }
 
 function said(exit: Exit): string {
@@ -246,12 +267,17 @@ function interrupted(node: string, exit: Exit): Outcome {
 }
 
 /** Raises the guard where a command got lost: it waits for the command, and afterwards nothing late can happen there. */
-async function settle(work: Work, node: string): Promise<boolean> {
+async function raise(work: Work, node: string): Promise<boolean> {
   const record = recordOf(work, node)
   const { uuid, generation } = work.claim.record
-  const raised = await work.parts.nodes.raise(record, { uuid, generation, nodeId: record.id })
-  if (raised.status === 0) work.claim.settled(node)
-  return raised.status === 0
+  return (await work.parts.nodes.raise(record, { uuid, generation, nodeId: record.id })).status === 0
+}
+
+/** The same, and with that the command's end was seen. */
+async function settle(work: Work, node: string): Promise<boolean> {
+  const raised = await raise(work, node)
+  if (raised) work.claim.settled(node)
+  return raised
 }
 
 /** The outcome of a start: libvirt's word, and then what the node shows. */
@@ -261,8 +287,9 @@ async function finish(
   exit: Exit,
   wanted: string,
 ): Promise<Outcome> {
-  if (isUnknown(exit) && !(await settle(work, node))) return interrupted(node, exit)
-  if (!isUnknown(exit)) work.claim.settled(node)
+  if (isUnknown(exit) && !(await raise(work, node))) return interrupted(node, exit)
+  // The doubt stays written while libvirtd may still be at it: whoever comes next raises the guard and looks again.
+  if (!lostLibvirtd(exit)) work.claim.settled(node)
   // What the guard kept out did nothing: a domain that is there now is somebody else's start.
   const keptOut = guardMeaning(exit.status)
   if (keptOut !== undefined) return failed(keptOut)
@@ -270,6 +297,8 @@ async function finish(
   if (end !== undefined && end !== 'absent')
     return { outcome: 'done', ...(end.state === wanted ? {} : { detail: `it is ${end.state}` }) }
   if (end === undefined) return { outcome: 'unknown', detail: `${node} no longer answers` }
+  if (lostLibvirtd(exit))
+    return { ...interrupted(node, exit), detail: `${said(exit)}; ${domain} does not run on ${node} so far` }
   return failed(exit.status === 0 ? `${domain} was started on ${node} and ended at once` : said(exit))
 }
 
@@ -342,7 +371,8 @@ async function atRest(work: Work, args: StepArgs['migrateDomain']): Promise<Ends
   const { from, to, uuid } = args
   let startedMs = clock.monotonicMs()
   for (;;) {
-    while (await isMoving(work, args)) {
+    for (let job = await jobOf(work, args); job !== 'over'; job = await jobOf(work, args)) {
+      if (job === 'silent') return { source: undefined, target: await endOn(work, to, uuid) }
       if (interrupt.requested()) return 'moving'
       await clock.sleep(POLL_MS)
       startedMs = clock.monotonicMs()
@@ -357,9 +387,14 @@ async function atRest(work: Work, args: StepArgs['migrateDomain']): Promise<Ends
 /** virDomainJobType BOUNDED and UNBOUNDED: the source is still sending. */
 const UNDER_WAY = new Set([1, 2])
 
-async function isMoving(work: Work, { domain, uuid, from }: StepArgs['migrateDomain']): Promise<boolean> {
+/** Whether libvirtd is still at it; `silent` when the source does not say, which is no "no". */
+async function jobOf(
+  work: Work,
+  { domain, uuid, from }: StepArgs['migrateDomain'],
+): Promise<'under way' | 'over' | 'silent'> {
   const job = await work.parts.nodes.jobStats(recordOf(work, from), { name: domain, uuid })
-  return job !== undefined && UNDER_WAY.has(job.type)
+  if (job === 'silent') return 'silent'
+  return job !== undefined && UNDER_WAY.has(job.type) ? 'under way' : 'over'
 }
 
 async function concludeMigration(
@@ -435,6 +470,18 @@ async function repair(
   return mend(work, args, mending, verdict, reason)
 }
 
+/** The ends are looked at again before each step that puts them right: a target that has begun to run must not be destroyed. */
+async function stillSo(
+  work: Work,
+  { from, to, uuid }: StepArgs['migrateDomain'],
+  one: Step,
+  verdict: Verdict,
+): Promise<boolean> {
+  const [source, target] = await Promise.all([endOn(work, from, uuid), endOn(work, to, uuid)])
+  if (source === undefined || target === undefined) return false
+  return one.step === 'resumeDomain' ? mayResume(source, target) : judgeMigration(source, target) === verdict
+}
+
 async function mend(
   work: Work,
   args: StepArgs['migrateDomain'],
@@ -444,6 +491,8 @@ async function mend(
 ): Promise<Outcome> {
   const messages: Message[] = []
   for (const one of mending) {
+    if (!(await stillSo(work, args, one, verdict)))
+      return { outcome: 'unknown', detail: `${reason}; it changed while it was put right`, messages }
     const outcome = await executeStep(work, one)
     messages.push(
       note(`${describeStep(one)}: ${outcome.outcome}${outcome.detail === undefined ? '' : ` (${outcome.detail})`}`),

@@ -4,11 +4,12 @@
  */
 import { type Cluster, type Identity, identityOf, presentTwice, sightingsOf } from './core/cluster.ts'
 import { script } from './core/command.ts'
+import { diskIdentity, exclusiveDisks } from './core/domain-xml.ts'
 import { violations } from './core/invariants.ts'
 import type { Node, NodeRecord, SilentNode } from './core/node.ts'
 import type { Plan } from './core/plan/plan.ts'
-import { refuse } from './core/refusal.ts'
-import { nodesOf } from './core/step.ts'
+import { type Refusal, refuse } from './core/refusal.ts'
+import { nodesOf, type Step } from './core/step.ts'
 import { type Execution, executeSteps, type Interrupt } from './execute.ts'
 import { guardComment } from './nodes/guard.ts'
 import type { Look, Nodes } from './nodes/nodes.ts'
@@ -72,13 +73,35 @@ export async function changeDomain(parts: Parts, change: DomainChange, mode: Mod
     const planned = await observeAndPlan(parts, change, unsettled)
     if (planned.plan.kind !== 'steps') return planReport(planned.plan, mode)
     // The claim is on the identity of a moment ago; a definition that was replaced since then is not under it.
-    if (planned.plan.steps.some(each => each.uuid !== claim.record.uuid))
+    if (!planned.plan.steps.every(each => isClaimed(identity, planned.cluster, each)))
       return refusedReport([refuse('changing', { domain: change.domain })])
+    const gone = doubtsElsewhere(planned, unsettled)
+    if (gone.length > 0) return refusedReport(gone)
     const wrong = violations(planned.cluster, planned.plan.steps)
     if (wrong.length > 0) return brokenPlan(wrong)
     const execution = await executeSteps(parts, claim, planned.cluster, planned.plan.steps)
     return executionReport(execution, planned.plan.notes)
   })
+}
+
+/** True when the claim covers what the step brings to life or moves: its uuid, its name, and every disk that only it may write. */
+function isClaimed(identity: Identity & { uuid: string }, cluster: Cluster, one: Step): boolean {
+  if (one.uuid !== identity.uuid || one.domain !== identity.name) return false
+  if (one.step !== 'createDomain') return true
+  const defined = cluster.definitions.get(one.domain)?.domain
+  const claimed = new Set(identity.disks.map(disk => diskIdentity(disk.source)))
+  return defined !== undefined && exclusiveDisks(defined).every(disk => claimed.has(diskIdentity(disk.source)))
+}
+
+/** A command in doubt on a machine that is no node any more cannot be waited for, and nobody looks there: nothing may start. */
+function doubtsElsewhere(
+  { cluster, plan }: { cluster: Cluster; plan: Plan },
+  unsettled: ReadonlyMap<string, SilentNode>,
+): Refusal[] {
+  const starts =
+    plan.kind === 'steps' && plan.steps.some(each => each.step === 'createDomain' || each.step === 'resumeDomain')
+  const removed = [...unsettled].filter(([name]) => starts && !cluster.nodes.has(name))
+  return removed.map(([node, { state, reason, hint }]) => refuse('unreachable', { node, state, problem: reason, hint }))
 }
 
 /** Runs `work` under the claim and releases it whatever happens; a claim that was lost needs no release. */

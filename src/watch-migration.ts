@@ -26,7 +26,7 @@ export function watchMigration(
   const poll = async () => {
     while (!stopping.signal.aborted) {
       const stats = await parts.nodes.jobStats(source, { name: domain, uuid })
-      if (stats !== undefined && !stopping.signal.aborted) {
+      if (stats !== undefined && stats !== 'silent' && !stopping.signal.aborted) {
         const { percent, detail } = describeJob(stats.params)
         if (percent !== undefined) bar.update(percent, detail)
         if (typeof stats.params['downtime'] === 'number') downtimeMs = stats.params['downtime']

@@ -32,6 +32,11 @@ export function judgeMigration(source: End, target: End): Verdict {
   return pausedForIt(source) && waitsUnrun(target) ? 'destroyTargetResumeSource' : 'unclear'
 }
 
+/** True when the source may run on after what waited on the target is gone: it is paused for this migration, and alone. */
+export function mayResume(source: End, target: End): boolean {
+  return target === 'absent' && pausedForIt(source)
+}
+
 function afterTargetRan(source: End): Verdict {
   if (source === 'absent') return 'moved'
   if (isRunning(source)) return 'twice'

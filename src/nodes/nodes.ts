@@ -38,11 +38,11 @@ export interface Nodes {
   look(records: readonly NodeRecord[], inquiries?: ReadonlyMap<string, Inquiry>): Promise<Look>
   /** One domain's state on one node; `absent` when it is not active there, undefined when the node did not answer. */
   domainState(record: NodeRecord, uuid: string): Promise<End | undefined>
-  /** The domain's migration job on its source node. */
+  /** The domain's migration job on its source node; undefined when there is none, `silent` when the node did not answer. */
   jobStats(
     record: NodeRecord,
     domain: { name: string; uuid: string },
-  ): Promise<{ type: number; params: TypedParams } | undefined>
+  ): Promise<{ type: number; params: TypedParams } | undefined | 'silent'>
   /** Runs a changing command behind the guard; `nolock` for one that ends a command which holds the lock. */
   act(record: NodeRecord, ticket: GuardTicket, order: Order, mode?: 'lock' | 'nolock'): Promise<Exit>
   /** Runs a command that changes nothing. */
@@ -112,7 +112,7 @@ export class RealNodes implements Nodes {
   jobStats(
     record: NodeRecord,
     { name, uuid }: { name: string; uuid: string },
-  ): Promise<{ type: number; params: TypedParams } | undefined> {
+  ): Promise<{ type: number; params: TypedParams } | undefined | 'silent'> {
     return this.#session(record).jobStats(uuid, name)
   }
 

@@ -83,14 +83,14 @@ export class Session {
     }
   }
 
-  /** The domain's current or last job (virDomainGetJobStats); undefined when there is none or nothing can be said. */
-  async jobStats(uuid: string, name: string): Promise<{ type: number; params: TypedParams } | undefined> {
+  /** The domain's current or last job (virDomainGetJobStats); undefined when libvirt knows of none, `silent` when nobody answered. */
+  async jobStats(uuid: string, name: string): Promise<{ type: number; params: TypedParams } | undefined | 'silent'> {
     try {
       return await this.#inTime(async () =>
         (await this.#open()).call(procedures.domainGetJobStats, { domain: { name, uuid, id: -1 }, flags: 0 }),
       )
-    } catch {
-      return undefined
+    } catch (error) {
+      return error instanceof LibvirtError ? undefined : 'silent'
     }
   }
 

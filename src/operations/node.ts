@@ -3,7 +3,7 @@ import { type Observed, presentTwice } from '../core/cluster.ts'
 import { type Command, pasteableLine } from '../core/command.ts'
 import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
 import { type Refusal, refuse } from '../core/refusal.ts'
-import { hereAmong, observeNodes, observeOnce, type Parts } from '../operate.ts'
+import { claimedRefusal, hereAmong, observeNodes, observeOnce, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -311,6 +311,10 @@ async function removeNode(parts: Parts, input: Input): Promise<Report> {
     ])
   if (seen.domains.length > 0)
     return refusedReport([refuse('nodeNotEmpty', { node: name, domains: seen.domains.map(domain => domain.name) })])
+  const working = (await parts.claims.list()).find(
+    ({ state, doubts }) => state === 'held' || doubts.some(doubt => doubt.node === name),
+  )
+  if (working !== undefined) return refusedReport([claimedRefusal(working.domain, working)])
   const command: Command = { node: name, argv: ['rm', '-f', '/var/lib/havirt/id'] }
   if (!input.mode.act) {
     const here = hereAmong(await parts.home.records.nodes(), parts.hereId)
@@ -320,21 +324,27 @@ async function removeNode(parts: Parts, input: Input): Promise<Report> {
       messages: [],
     }
   }
+  return removeEmptyNode(parts, record, command)
+}
+
+/** The id goes first: without it no guard on that machine lets anything pass, so what the second look sees can only end. */
+async function removeEmptyNode(parts: Parts, record: NodeRecord, command: Command): Promise<Report> {
+  const { name, id } = record
+  const exit = await parts.nodes.act(record, { uuid: id, generation: 1, nodeId: id }, { command, timeoutMs: 10_000 })
+  if (exit.status !== 0)
+    return {
+      exit: exitStatus.failed,
+      messages: [failure(`${name} is still a node: its id file could not be removed: ${exit.stderr.trim()}`)],
+    }
+  const seen = (await observeNodes(parts, [record])).get(name)?.seen
+  if (seen?.state !== 'up' || seen.domains.length > 0) {
+    const next = `put /var/lib/havirt/id back there (node: ${id}, cluster: ${parts.home.clusterId}, a line each), look what runs there, then try again`
+    return {
+      exit: exitStatus.failed,
+      messages: [failure(`${name} is still a node: something came to life there meanwhile`, next)],
+    }
+  }
   await parts.home.records.removeNode(name)
-  const exit = await parts.nodes.act(
-    record,
-    { uuid: record.id, generation: 1, nodeId: record.id },
-    { command, timeoutMs: 10_000 },
-  )
   await parts.nodes.forget(name)
-  const left =
-    exit.status === 0
-      ? []
-      : [
-          warning(
-            `/var/lib/havirt/id is still on ${name}: ${exit.stderr.trim()}`,
-            'remove it by hand before the machine joins another cluster',
-          ),
-        ]
-  return { exit: exitStatus.done, messages: [note(`${name} is no longer a node of this cluster`), ...left] }
+  return { exit: exitStatus.done, messages: [note(`${name} is no longer a node of this cluster`)] }
 }

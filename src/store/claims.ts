@@ -179,11 +179,13 @@ export class Claims {
   }
 
   async #holderOf(pointer: Pointer, ours: Pointer): Promise<ClaimRecord | undefined> {
-    if (pointer.token === ours.token) return undefined
+    if (pointer.claim === ours.claim) return undefined
     const claim = await this.#read(pointer.claim)
-    if (claim === undefined || claim.record.token !== pointer.token) return undefined
-    // A command in doubt may still bring that domain to life, with this name and on these disks (rule 12).
-    return claim.record.doubts.length > 0 || (await this.#isHeld(claim.record)) ? claim.record : undefined
+    if (claim === undefined) return undefined
+    // A command in doubt may still bring that domain to life, with this name and on these disks (rule 12), whoever held the
+    // claim since and whatever disks it had then.
+    if (claim.record.doubts.length > 0) return claim.record
+    return claim.record.token === pointer.token && (await this.#isHeld(claim.record)) ? claim.record : undefined
   }
 
   async #isHeld(record: ClaimRecord): Promise<boolean> {
@@ -249,10 +251,22 @@ export class Claim {
         await this.#change(record => record)
         busy = false
       } catch (error) {
+        busy = false
+        // A store that hiccups is asked again as long as our life lasts; nobody can have taken the claim before that.
+        if (!(error instanceof ClaimLostError) && this.#alive()) return
         clearInterval(this.#renewing)
-        lost(error as Error)
+        lost(
+          error instanceof ClaimLostError
+            ? error
+            : new ClaimLostError(`the claim could not be renewed: ${(error as Error).message}`),
+        )
       }
-    }, this.#record.ttlMs / 3)
+    }, this.#record.ttlMs / 6)
+  }
+
+  /** Within the first half of our life, counted from before the last renewal was sent. */
+  #alive(): boolean {
+    return this.#clock.monotonicMs() - this.#renewedAtMs <= this.#record.ttlMs / 2
   }
 
   /** Re-checks that the claim is ours and writes what is about to be sent, both in one swap (rule 12). */
@@ -264,7 +278,7 @@ export class Claim {
       since: new Date(this.#clock.now()).toISOString(),
     }
     await this.#change(record => ({ ...record, doubts: [...record.doubts, doubt] }))
-    if (this.#clock.monotonicMs() - this.#renewedAtMs > this.#record.ttlMs / 2) {
+    if (!this.#alive()) {
       throw new ClaimLostError('the store took so long that the claim may have run out')
     }
   }

@@ -34,7 +34,13 @@ export async function thisProcess(): Promise<Owner> {
 
 /** True only when the owner ran in our boot and pid namespace and is certainly gone. Otherwise nothing is known. */
 export async function isDead(owner: Owner, us: Owner): Promise<boolean> {
-  if (owner.bootId !== us.bootId || owner.pidNamespace !== us.pidNamespace || owner.bootId === '') return false
+  if (
+    owner.host !== us.host ||
+    owner.bootId !== us.bootId ||
+    owner.pidNamespace !== us.pidNamespace ||
+    owner.bootId === ''
+  )
+    return false
   const startTime = await startTimeOf(String(owner.pid))
   // A /proc that hides other users' processes (hidepid) says "none" of living ones, too; a signal tells.
   return startTime === undefined ? !isHidden(owner.pid) : startTime !== owner.startTime
