@@ -96,3 +96,6 @@ export function twiceMessage({ name, nodes, migrating }: Twice): Message {
         'its disk is being destroyed: find the right copy now, and destroy the other with virsh',
       )
 }
+
+/** What every verb says while the cluster has no node. */
+export const NO_NODES: Message = note('there is no node yet; add the first with: havirt node update NODE')

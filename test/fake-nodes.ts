@@ -18,8 +18,8 @@ export type Fault =
   | 'lostAfter'
   /** The same, and the node does not answer any more. */
   | 'lostAndSilent'
-  /** The guard says no. */
-  | { readonly status: number }
+  /** The guard says no; or virsh ends so, with these words. */
+  | { readonly status: number; readonly stderr?: string }
   /** A migration that leaves both ends so. */
   | { readonly ends: readonly [End, End]; readonly status: number }
 
@@ -98,7 +98,7 @@ export class FakeNodes implements Nodes {
     if (this.#silent.has(name)) return exit(255, 'ssh: no route to host')
     const fault = mode === 'lock' ? this.#faults.get(name)?.shift() : undefined
     if (fault === 'lostBefore') return exit(255, 'Connection closed')
-    if (typeof fault === 'object' && !('ends' in fault)) return exit(fault.status, 'havirt guard: no')
+    if (typeof fault === 'object' && !('ends' in fault)) return exit(fault.status, fault.stderr ?? 'havirt guard: no')
     if (ticket.generation < this.#generationOf(name, ticket)) return exit(97, 'havirt guard: displaced')
     this.#generations.set(`${name} ${ticket.uuid}`, ticket.generation)
     const done = this.#virsh(name, order, typeof fault === 'object' ? fault : undefined)

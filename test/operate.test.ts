@@ -103,6 +103,20 @@ describe('the claim', () => {
     expect(world.nodes.acts).toEqual([])
   })
 
+  test('a definition that gets another disk after it was claimed is not started: nobody holds that disk for it', async () => {
+    const world = await aWorld()
+    let looks = 0
+    world.nodes.beforeLook = () => {
+      const disk = "<devices><disk type='file' device='disk'><source file='/d/new'/><target dev='vdz'/></disk>"
+      const xml = definitionXml('web', WEB_UUID)
+        .replace(/<devices\/>|<devices>/, disk)
+        .replace(/(<\/disk>)(<\/domain>)/, '$1</devices>$2')
+      return ++looks === 2 && writeFile(join(world.definitionsFolder, 'web.xml'), xml)
+    }
+    expect(await changeDomain(world, start(), ACT)).toMatchObject({ exit: 3 })
+    expect(world.nodes.acts).toEqual([])
+  })
+
   test('a domain that nobody knew and that appears now is not touched without a claim', async () => {
     const world = await aWorld()
     await unlink(join(world.definitionsFolder, 'web.xml'))
@@ -120,7 +134,7 @@ describe('a dry run', () => {
     expect(report.exit).toBe(0)
     const path = join(world.definitionsFolder, 'web.xml')
     expect(report.script?.slice(2)).toEqual([
-      '# record that web may run, as asked',
+      '# (havirt itself: record that web may run, as asked)',
       '# start web on node1',
       `ssh node1 virsh -c qemu:///system create /dev/stdin < ${path}`,
     ])

@@ -17,7 +17,7 @@ export async function perform(
   options: GlobalOptions,
   installation: Installation,
 ): Promise<ExitStatus> {
-  const home = options.home ?? (process.env['HAVIRT_HOME'] || installation.above)
+  const home = options.home || process.env['HAVIRT_HOME'] || installation.above
   let parts: Parts | undefined
   let report: Report
   try {

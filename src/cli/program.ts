@@ -45,9 +45,9 @@ export const globalOptions: readonly Option[] = [
 
 /** Groups of verbs, and what they are about. */
 export const groups: Readonly<Record<string, string>> = {
-  node: 'hypervisors: add, list, scan, remove',
-  domain: 'virtual machines: list, define, start, stop, migrate',
-  claim: 'who is working on what',
+  node: 'hypervisors: update (also adds), list, scan, remove',
+  domain: 'virtual machines: list, start, stop, migrate, update, adopt, ...',
+  claim: 'who is working on what: list, takeover',
   config: 'options of config.yaml: list, set',
 }
 

@@ -110,10 +110,11 @@ function intoFile(line: string, file: string): string {
   return `(umask 077 && ${line} > ${fresh}) && mv ${fresh} ${quote(file)}`
 }
 
-/** A plan as a shell script: `#` lines say why, the others are the commands. */
+/** A plan as a shell script: `#` lines say why, the others are the commands. What only havirt does stands in brackets. */
 export function script(steps: readonly Step[], uri: string, here: string | undefined): string[] {
   return steps.flatMap(one => {
     const command = commandOf(one, uri)
-    return [`# ${describeStep(one)}`, ...(command === undefined ? [] : [pasteableLine(command, here)])]
+    if (command === undefined) return [`# (havirt itself: ${describeStep(one)})`]
+    return [`# ${describeStep(one)}`, pasteableLine(command, here)]
   })
 }

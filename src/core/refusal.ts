@@ -21,6 +21,7 @@ export interface RefusalFacts {
   managedSave: { domain: string; node: string }
   snapshots: { domain: string; node: string }
   notRunning: { domain: string }
+  alreadyOff: { domain: string }
   wrongState: { domain: string; node: string; state: string; wanted: string }
   alreadyThere: { domain: string; node: string }
   notHere: Record<never, never>
@@ -122,7 +123,7 @@ const texts: Texts = {
     next: 'somebody is starting, stopping or moving it now: try again in a moment',
   }),
   unreachable: ({ node, state, problem, hint }) => ({
-    why: `${node} is ${state} and may be running the domain: ${problem}`,
+    why: `${node} is ${state} and may be running anything: ${problem}`,
     next: hint,
   }),
   autostart: ({ domain, node }) => ({
@@ -144,6 +145,10 @@ const texts: Texts = {
   wrongState: ({ domain, node, state, wanted }) => ({
     why: `${domain} is ${state} on ${node}, expected ${wanted}`,
     next: `look again: havirt domain list ${domain}`,
+  }),
+  alreadyOff: ({ domain }) => ({
+    why: `${domain} does not run on any node`,
+    next: 'it is off already; --ensure accepts that',
   }),
   alreadyThere: ({ domain, node }) => ({
     why: `${domain} already runs on ${node}`,

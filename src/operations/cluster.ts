@@ -86,7 +86,7 @@ export const clusterOperations: readonly Operation[] = [
     name: 'claim takeover',
     summary: 'take the claim of a dead command, and see what it left',
     description:
-      'Waits until the claim stood still for its time to live (at once, if its process ran on this machine and is gone), takes it, raises the guard on every node where a command is in doubt, waits there for what still runs, shows where the domain is, and releases it. A holder that gives a sign of life keeps it.',
+      'Waits until the claim stood still for its time to live (at once, if its process ran on this machine and is gone), takes it, raises the guard on every node where a command is in doubt, waits there for what still runs, shows where the domain is, and releases it. A holder that gives a sign of life keeps it. It always acts: there is nothing to show first.',
     args: [{ name: 'DOMAIN', help: 'the domain', required: true, complete: 'domain' }],
     options: [],
     changes: false,
@@ -223,6 +223,9 @@ async function takeOver(parts: Parts, input: Input): Promise<Report> {
   const name = requiredWord(input, 'DOMAIN')
   const identity = (await identify(parts, name)) ?? (await claimedIdentity(parts, name))
   if (identity === undefined) return refusedReport([refuse('unknownDomain', { domain: name, known: [] })])
+  const before = (await parts.claims.list()).find(({ uuid }) => uuid === identity.uuid)
+  if (before === undefined)
+    return { exit: exitStatus.done, messages: [note(`nobody is working on ${name}: there is nothing to take over`)] }
   const bar = parts.progress.begin(`waiting whether the claim on ${name} stands still`)
   const acquired = await parts.claims
     .takeOver(await claimRequest(parts, identity, input.spelled), left => bar.update(0, `${left} s`))
@@ -235,7 +238,11 @@ async function takeOver(parts: Parts, input: Input): Promise<Report> {
       ...unsettled.map(text => warning(text, 'havirt refuses to start the domain until that node answers')),
       ...info.messages,
     ]
-    return { ...info, exit: unsettled.length > 0 ? exitStatus.partly : info.exit, messages }
+    const table =
+      info.table === undefined
+        ? {}
+        : { table: { ...info.table, rows: info.table.rows.filter(({ what }) => what !== 'claim') } }
+    return { ...info, ...table, exit: unsettled.length > 0 ? exitStatus.partly : info.exit, messages }
   })
 }
 

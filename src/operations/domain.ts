@@ -18,7 +18,9 @@ import { changeDomain, observeOnce, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
+  failure,
   type Message,
+  NO_NODES,
   note,
   type Report,
   refusedReport,
@@ -223,6 +225,11 @@ async function startDomain(parts: Parts, input: Input): Promise<Report> {
   const domain = requiredWord(input, 'NAME')
   const node = word(input, 'NODE')
   const auto = input.options['auto'] === true
+  if (auto && node !== undefined)
+    return {
+      exit: exitStatus.usage,
+      messages: [failure(`--auto chooses the node, and ${node} was named`, 'give one of them')],
+    }
   const request = { domain, auto, ...(node === undefined ? {} : { node }) }
   const inquire = (cluster: Cluster) => {
     const definition = cluster.definitions.get(domain)?.domain
@@ -300,23 +307,72 @@ function inquiries(domain: Domain, nodes: readonly string[]): Map<string, Inquir
 }
 
 async function adoptDomains(parts: Parts, input: Input): Promise<Report> {
+  const cluster = await observeOnce(parts)
   const asked = words(input, 'NAME')
   const node = input.options['node'] === undefined ? {} : { node: String(input.options['node']) }
-  const names = asked.includes('ALL') ? await definedOnNodes(parts, node.node) : asked
-  if (names.length === 0)
-    return { exit: exitStatus.done, messages: [note('no node defines a domain: there is nothing to adopt')] }
+  const names = asked.includes('ALL') ? definedOnNodes(cluster, node.node) : asked
+  if (names.length === 0 && cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
   const reports: Report[] = []
-  for (const domain of names) reports.push(await checked(domain, () => adoptDomain(parts, input, domain, node)))
-  return combine(reports)
+  for (const domain of names)
+    reports.push(await checked(domain, () => adoptDomain(parts, input, cluster, domain, node)))
+  const combined = unlessSilent(cluster, asked, combine(reports))
+  const none = names.length === 0 && combined.exit === exitStatus.done
+  return none ? { ...combined, messages: [note('no node defines a domain: there is nothing to adopt')] } : combined
 }
 
-function adoptDomain(parts: Parts, input: Input, domain: string, node: { node?: string }): Promise<Report> {
+/** "All" of what answered is not all: a node that was not heard may have more (rule 2). */
+function unlessSilent(cluster: Cluster, asked: readonly string[], report: Report): Report {
+  const silent = silentNodes(cluster)
+  if (silent.length === 0 || !asked.some(name => name === 'ALL' || name === 'RUNNING')) return report
+  const warnings = silent.map(({ name, seen }) =>
+    warning(`${name} is ${seen.state} and may have more: ${seen.reason}`, seen.hint),
+  )
+  return {
+    ...report,
+    exit: report.exit === exitStatus.done ? exitStatus.partly : report.exit,
+    messages: [...report.messages, ...warnings],
+  }
+}
+
+async function adoptDomain(
+  parts: Parts,
+  input: Input,
+  cluster: Cluster,
+  domain: string,
+  node: { node?: string },
+): Promise<Report> {
   const request = { domain, path: parts.home.definitions.path(domain), ...node }
-  return changeDomain(parts, { domain, verb: input.spelled, plan: cluster => planAdopt(cluster, request) }, input.mode)
+  const differences = await differencesOfAdoption(parts, cluster, domain, node.node)
+  const report = await changeDomain(
+    parts,
+    { domain, verb: input.spelled, plan: now => planAdopt(now, request) },
+    input.mode,
+  )
+  return { ...report, messages: [...differences, ...report.messages] }
 }
 
-async function definedOnNodes(parts: Parts, node: string | undefined): Promise<string[]> {
-  const cluster = await observeOnce(parts)
+/** What adopting would change in a definition that conf/ already has. */
+async function differencesOfAdoption(
+  parts: Parts,
+  cluster: Cluster,
+  domain: string,
+  node: string | undefined,
+): Promise<Message[]> {
+  const known = await parts.home.definitions.read(domain)
+  const defined = sightingsOf(cluster, { name: domain }).filter(
+    each => each.domain.persistent && (node === undefined || each.node === node),
+  )
+  const source = defined.find(each => each.domain.active) ?? defined[0]
+  if (known === undefined || source === undefined) return []
+  const differences = await differencesTo(parts, cluster, source, known.text)
+  if (differences === 'same') return [note(`conf/${domain}.xml is what ${source.node} has`)]
+  const kept = warning(
+    `conf/${domain}.xml is replaced by what ${source.node} has; the version before it is kept in var/definitions/`,
+  )
+  return [kept, ...differences.map(note)]
+}
+
+function definedOnNodes(cluster: Cluster, node: string | undefined): string[] {
   const defined = sightings(cluster).filter(
     sighting => sighting.domain.persistent && (node === undefined || sighting.node === node),
   )
@@ -333,6 +389,7 @@ function checked(domain: string, work: () => Promise<Report>): Promise<Report> {
 async function updateDomains(parts: Parts, input: Input): Promise<Report> {
   const cluster = await observeOnce(parts)
   const names = namesToUpdate(cluster, words(input, 'NAME'))
+  if (names.length === 0 && cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
   const force = input.options['force'] === true
   const reports: Report[] = []
   for (const domain of names)
@@ -343,7 +400,7 @@ async function updateDomains(parts: Parts, input: Input): Promise<Report> {
     const domain = definitions.get(name)?.domain
     return domain === undefined ? [] : [definitionRow(domain)]
   })
-  return { ...combined, table: { columns: UPDATE_COLUMNS, rows } }
+  return { ...unlessSilent(cluster, words(input, 'NAME'), combined), table: { columns: UPDATE_COLUMNS, rows } }
 }
 
 function namesToUpdate(cluster: Cluster, asked: readonly string[]): string[] {
@@ -458,7 +515,11 @@ async function listDomains(parts: Parts, input: Input): Promise<Report> {
   const messages: Message[] = [...refusedReport(unknown).messages, ...silent, ...problems, ...twice.map(twiceMessage)]
   const hint =
     rows.length === 0 && messages.length === 0
-      ? [note('there is no domain yet: put a definition into conf/NAME.xml, or run: havirt domain update RUNNING')]
+      ? [
+          cluster.nodes.size === 0
+            ? NO_NODES
+            : note('there is no domain yet: put a definition into conf/NAME.xml, or run: havirt domain update RUNNING'),
+        ]
       : []
   const seen = twice.some(({ migrating }) => !migrating)
     ? exitStatus.twice
@@ -478,7 +539,7 @@ function domainRows(cluster: Cluster, name: string) {
   const present = sightingsOf(cluster, { name }).filter(({ domain }) => domain.active || domain.managedSave)
   if (present.length === 0) {
     const state = silentNodes(cluster).length > 0 ? 'unknown' : 'off'
-    return [{ domain: name, state, node: '-', ...definitionCells(cluster, name, undefined) }]
+    return [{ domain: name, state, ...definitionCells(cluster, name, undefined) }]
   }
   return present.map(({ node, domain }) => ({
     domain: name,

@@ -1,5 +1,5 @@
 /** Operations on nodes: update, list, scan, remove. */
-import { type Observed, presentTwice } from '../core/cluster.ts'
+import { type Observed, presentTwice, sightings } from '../core/cluster.ts'
 import { type Command, pasteableLine } from '../core/command.ts'
 import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
 import { type Refusal, refuse } from '../core/refusal.ts'
@@ -9,6 +9,7 @@ import {
   exitStatus,
   failure,
   type Message,
+  NO_NODES,
   note,
   type Report,
   refusalMessage,
@@ -82,7 +83,7 @@ export const nodeOperations: readonly Operation[] = [
     options: [{ flags: '--all', help: 'show domains that are shut off, too' }],
     changes: false,
     columns: SCAN_COLUMNS,
-    examples: ['havirt node scan', '*/5 * * * * root havirt node scan -q'],
+    examples: ['havirt node scan', '*/5 * * * * root /usr/local/bin/havirt node scan -q >/dev/null'],
     run: scanNodes,
   },
   {
@@ -110,7 +111,7 @@ function nodeTable(records: ReadonlyMap<string, NodeRecord>): Report {
     hypervisor: record.hypervisorVersion,
     updated: record.updated.replace(/\.\d+Z$/, 'Z'),
   }))
-  const hint = records.size === 0 ? [note('there is no node yet; add the first with: havirt node update NODE')] : []
+  const hint = records.size === 0 ? [NO_NODES] : []
   return { exit: exitStatus.done, table: { columns: NODE_COLUMNS, rows }, messages: hint }
 }
 
@@ -213,7 +214,7 @@ async function scanNodes(parts: Parts, input: Input): Promise<Report> {
   if (records.size === 0)
     return {
       exit: exitStatus.done,
-      messages: [note('there is no node yet; add the first with: havirt node update NODE')],
+      messages: [NO_NODES],
     }
   const wanted = asked.length === 0 ? [...records.values()] : asked.flatMap(name => records.get(name) ?? [])
   const observed = { nodes: await observeNodes(parts, wanted) }
@@ -252,11 +253,11 @@ function populationOf(domains: readonly DomainOnNode[]): Population {
 
 function scanReport(cluster: Observed, before: ReadonlyMap<string, Population | undefined>, all: boolean): Report {
   const rows = [...cluster.nodes.values()].flatMap(({ name, seen }) => {
-    if (seen.state !== 'up') return [{ node: name, domain: '-', state: seen.state }]
-    const shown = seen.domains.filter(domain => all || domain.active || domain.managedSave || domain.autostart)
-    return shown.length === 0
-      ? [{ node: name, domain: '-', state: '-' }]
-      : shown.map(domain => scanRow(name, domain, before.get(name)))
+    if (seen.state !== 'up') return [{ node: name, state: seen.state }]
+    const shown = seen.domains
+      .filter(domain => all || domain.active || domain.managedSave || domain.autostart)
+      .sort((a, b) => (a.name < b.name ? -1 : 1))
+    return shown.length === 0 ? [{ node: name }] : shown.map(domain => scanRow(name, domain, before.get(name)))
   })
   const gone = [...before].flatMap(([node, population]) => goneFrom(cluster, node, population))
   const silent = [...cluster.nodes.values()].flatMap(({ name, seen }) =>
@@ -289,13 +290,18 @@ function scanRow(node: string, domain: DomainOnNode, before: Population | undefi
   }
 }
 
+/** What the last scan saw on a node and this one does not, said by what became of it as far as this look tells. */
 function goneFrom(cluster: Observed, node: string, before: Population | undefined): Message[] {
   const seen = cluster.nodes.get(node)?.seen
   if (before === undefined || seen?.state !== 'up') return []
   const uuids = new Set(seen.domains.map(({ uuid }) => uuid))
   return Object.entries(before)
     .filter(([uuid]) => !uuids.has(uuid))
-    .map(([, { name, state }]) => note(`${name} is gone from ${node} (it was ${state} at the last scan)`))
+    .map(([uuid, { name, state }]) => {
+      const now = sightings(cluster).find(({ domain }) => domain.uuid === uuid && domain.active)
+      if (state === 'shutoff') return note(`${name} is no longer defined on ${node}`)
+      return note(now === undefined ? `${name} no longer runs on ${node}` : `${name} went from ${node} to ${now.node}`)
+    })
 }
 
 async function removeNode(parts: Parts, input: Input): Promise<Report> {

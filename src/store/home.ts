@@ -63,7 +63,9 @@ export async function openHome(path: string, local: LocalIdentity): Promise<Home
 
 async function checkFolder(path: string): Promise<void> {
   const found = await stat(path).catch(() => undefined)
-  if (!found?.isDirectory())
+  if (found !== undefined && !found.isDirectory())
+    throw new StoreError(`${path} is no folder`, 'name the home folder with --home or HAVIRT_HOME')
+  if (found === undefined)
     throw new StoreError(
       `the home folder ${path} does not exist`,
       'mount the share, or make the folder, or name another with --home or HAVIRT_HOME',

@@ -135,8 +135,8 @@ describe('commands of steps', () => {
   test('what only waits or records has no command, and is shown by its reason alone', () => {
     const quiet = [step('awaitShutOff', { ...on, timeoutMs: 1500 }), step('recordIntent', { ...on, manual: false })]
     expect(script(quiet, 'qemu:///system', undefined)).toEqual([
-      '# wait up to 1.5 s until web is off on node2',
-      '# record that web may run, as asked',
+      '# (havirt itself: wait up to 1.5 s until web is off on node2)',
+      '# (havirt itself: record that web may run, as asked)',
     ])
   })
 })

@@ -35,6 +35,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   snapshots: [on],
   notRunning: [{ domain: 'web' }],
   wrongState: [{ ...on, state: 'paused', wanted: 'running' }],
+  alreadyOff: [{ domain: 'web' }],
   alreadyThere: [on],
   notHere: [{}],
   memory: [{ ...on, neededMiB: 2048, freeMiB: 2047 }],

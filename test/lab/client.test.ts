@@ -104,7 +104,8 @@ test("a migration's job and its events are seen at both ends", async () => {
   expect(Number(job.params['memory_total'])).toBeGreaterThanOrEqual(1024 * 2 ** 20)
   expect(await moving.done).toMatchObject({ status: 0 })
   await until('the end is heard', () => source.heard.at(-1) === 'big stopped')
-  expect(source.heard).toEqual(['big suspended', 'big stopped'])
+  // Newer QEMUs also tell of the source's shut down in between.
+  expect(source.heard.filter(each => each !== 'big shutdown')).toEqual(['big suspended', 'big stopped'])
   expect(target.heard).toEqual(['big started', 'big resumed'])
 })
 

@@ -51,7 +51,8 @@ describe('node update and node list', () => {
     expect(again.status).toBe(0)
     const timeless = (rows: typeof before.rows) => rows.map(row => ({ ...row, updated: '' }))
     expect(timeless(again.rows)).toEqual(timeless(before.rows))
-    expect(again.rows.map(({ updated }) => updated)).not.toEqual(before.rows.map(({ updated }) => updated))
+    const times = [before, again].map(({ rows = [] }) => String(rows[0]?.['updated']))
+    expect([...times].sort()).toEqual(times)
   })
 
   test('a second alias of a machine that is a node already is refused', async () => {

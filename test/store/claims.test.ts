@@ -163,6 +163,16 @@ describe('name, uuid and disks', () => {
     taken(await claims.acquire(wanted('db', OTHER_UUID, '/d/a')))
   })
 
+  test('a doubt keeps the disks of its command from other domains, whatever disks the next holder of its claim has', async () => {
+    const store = new MemoryStore()
+    const claims = claimsOf(store)
+    const claim = taken(await claims.acquire(wanted('web', UUID, '/d/a')))
+    await claim.about('node1', 'virsh create')
+    await claim.release()
+    await taken(await claims.acquire(wanted('web', UUID, '/d/other'))).release()
+    expect(refused(await claims.acquire(wanted('db', OTHER_UUID, '/d/a'))).domain).toBe('web')
+  })
+
   test('a name and a disk that no key can hold are taken under other spellings', async () => {
     const store = new MemoryStore()
     const odd = wanted('..größe/ .x', UUID, `/d/${'x'.repeat(4000)}`)

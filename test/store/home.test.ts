@@ -100,11 +100,14 @@ describe('not ours', () => {
 })
 
 describe('cannot be used', () => {
-  test.each(['nowhere', 'file'])('a home that is %s', async name => {
+  test.each([
+    ['nowhere', 'does not exist'],
+    ['file', 'is no folder'],
+  ])('a home that is %s', async (name, problem) => {
     await writeFile(join(home, 'file'), '')
     const path = join(home, name)
     const before = await listing(home)
-    await expect(openHome(path, {})).rejects.toThrow(`the home folder ${path} does not exist`)
+    await expect(openHome(path, {})).rejects.toThrow(`${path} ${problem}`)
     expect(await listing(home)).toEqual(before)
   })
 

@@ -16,7 +16,9 @@ export interface StopRequest {
 /** The stop of `request.domain` on the one node where it is active. */
 export function planStop(cluster: Cluster, request: StopRequest): Plan {
   const where = whereActive(cluster, request.domain)
-  if (isRefusal(where)) return where.reason === 'notRunning' ? already(where) : refused(where)
+  if (isRefusal(where)) {
+    return where.reason === 'notRunning' ? already(refuse('alreadyOff', { domain: where.domain })) : refused(where)
+  }
   const { node, domain: seen } = where
   const on = { domain: seen.name, uuid: seen.uuid, node }
   if (isMigrationEnd(seen)) {

@@ -30,8 +30,8 @@ const ROWS: readonly Row[] = [
     'awaitShutOff node2',
   ],
   ['a paused domain is stopped, too', stop(on(aDomainOnNode({ state: 'paused' }))), ...ASKED],
-  ['a domain that is off is already so', stop(on(shutOff())), 'already: notRunning'],
-  ['a domain that is only defined is already so', stop({}), 'already: notRunning'],
+  ['a domain that is off is already so', stop(on(shutOff())), 'already: alreadyOff'],
+  ['a domain that is only defined is already so', stop({}), 'already: alreadyOff'],
   ['a domain that nobody knows is refused', stop({}, { domain: 'other' }), 'refused: unknownDomain'],
   [
     'a domain that is nowhere is not said to be off while a node is silent',
