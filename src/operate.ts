@@ -8,7 +8,7 @@ import { diskIdentity, exclusiveDisks } from './core/domain-xml.ts'
 import { violations } from './core/invariants.ts'
 import type { Node, NodeRecord, SilentNode } from './core/node.ts'
 import type { Plan } from './core/plan/plan.ts'
-import { type Refusal, refuse } from './core/refusal.ts'
+import { type Refusal, refuse, refuseSilent } from './core/refusal.ts'
 import { nodesOf, type Step } from './core/step.ts'
 import { type Execution, executeSteps, type Interrupt } from './execute.ts'
 import { guardComment } from './nodes/guard.ts'
@@ -101,7 +101,7 @@ function doubtsElsewhere(
   const starts =
     plan.kind === 'steps' && plan.steps.some(each => each.step === 'createDomain' || each.step === 'resumeDomain')
   const removed = [...unsettled].filter(([name]) => starts && !cluster.nodes.has(name))
-  return removed.map(([node, { state, reason, hint }]) => refuse('unreachable', { node, state, problem: reason, hint }))
+  return removed.map(([node, seen]) => refuseSilent(node, seen))
 }
 
 /** Runs `work` under the claim and releases it whatever happens; a claim that was lost needs no release. */

@@ -1,5 +1,5 @@
 /** What an operation gives back to whatever door asked: data, never text for one kind of screen. */
-import type { Twice } from './core/cluster.ts'
+import { type Observed, silentNodes, type Twice } from './core/cluster.ts'
 import { describeRefusal, type Refusal } from './core/refusal.ts'
 import type { Step } from './core/step.ts'
 
@@ -99,3 +99,8 @@ export function twiceMessage({ name, nodes, migrating }: Twice): Message {
 
 /** What every verb says while the cluster has no node. */
 export const NO_NODES: Message = note('there is no node yet; add the first with: havirt node update NODE')
+
+/** What every list says of each node that was not heard. */
+export function silentWarnings(cluster: Observed): Message[] {
+  return silentNodes(cluster).map(({ name, seen }) => warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint))
+}

@@ -3,7 +3,7 @@ import type { Cluster } from './cluster.ts'
 import { upNodes } from './cluster.ts'
 import type { Disk, Domain } from './domain.ts'
 import { load, type Node, type UpNode } from './node.ts'
-import { type Refusal, refuse } from './refusal.ts'
+import { type Refusal, refuse, refuseSilent } from './refusal.ts'
 
 /** What an observation must ask of a node before the domain can be placed there. */
 export interface Needs {
@@ -38,8 +38,7 @@ export function room(cluster: Cluster, node: UpNode): { memoryMiB: number; vcpus
 /** Every reason why this node cannot host the domain; empty when it can. A silent node cannot be asked, so it cannot host. */
 export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
   const { seen, name } = node
-  if (seen.state !== 'up')
-    return [refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint })]
+  if (seen.state !== 'up') return [refuseSilent(name, seen)]
   if (seen.inquiryProblem !== undefined) return [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
   return [
     ...lackOfRoom(cluster, domain, name, seen),

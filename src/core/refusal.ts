@@ -2,6 +2,7 @@
  * The closed list of reasons to say no. A refusal is a value, not an exception: it is a correct answer.
  * Each has one sentence that says what stands in the way, and one that says what to do next.
  */
+import type { SilentNode } from './node.ts'
 
 /** Reason -> what its sentence needs, none of it called `reason`. The compiler names every place to extend. */
 export interface RefusalFacts {
@@ -59,6 +60,11 @@ type Texts = { [R in RefusalReason]: (facts: RefusalFacts[R]) => RefusalText }
 /** Builds a refusal; the compiler checks that its facts are those of its reason. */
 export function refuse<R extends RefusalReason>(reason: R, facts: RefusalFacts[R]): Refusal {
   return { reason, ...facts } as unknown as Refusal
+}
+
+/** The refusal because of a node that was not heard (rule 2). */
+export function refuseSilent(node: string, { state, reason, hint }: SilentNode): Refusal {
+  return refuse('unreachable', { node, state, problem: reason, hint })
 }
 
 /** The two sentences of a refusal. */

@@ -12,7 +12,7 @@ import {
   settleDoubts,
   underClaim,
 } from '../operate.ts'
-import { type Column, exitStatus, note, type Report, refusedReport, warning } from '../report.ts'
+import { type Column, exitStatus, note, type Report, refusedReport, silentWarnings, warning } from '../report.ts'
 import { type ClaimRecord, ownerText } from '../store/claims.ts'
 import { networksText, sourceText, vncText } from './domain.ts'
 import { type Input, type Operation, requiredWord, word } from './operation.ts'
@@ -112,9 +112,7 @@ async function clusterInfo(parts: Parts): Promise<Report> {
       leftMiB: room(cluster, node.seen).memoryMiB,
     }
   })
-  const silent = silentNodes(cluster).map(({ name, seen }) =>
-    warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint),
-  )
+  const silent = silentWarnings(cluster)
   const held = (await parts.claims.list()).length
   const summary = [
     `home ${parts.home.path}, cluster ${parts.home.clusterId}`,

@@ -24,6 +24,7 @@ import {
   note,
   type Report,
   refusedReport,
+  silentWarnings,
   twiceMessage,
   warning,
 } from '../report.ts'
@@ -505,9 +506,7 @@ async function listDomains(parts: Parts, input: Input): Promise<Report> {
     .filter(name => !known.has(name))
     .map(name => refuse('unknownDomain', { domain: name, known: [...known].sort() }))
   const rows = names.filter(name => known.has(name)).flatMap(name => domainRows(cluster, name))
-  const silent = silentNodes(cluster).map(({ name, seen }) =>
-    warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint),
-  )
+  const silent = silentWarnings(cluster)
   const problems = [...cluster.definitions.values()].flatMap(({ name, problem }) =>
     problem === undefined || !names.includes(name) ? [] : [warning(problem)],
   )

@@ -2,7 +2,7 @@
 import { type Observed, presentTwice, sightings } from '../core/cluster.ts'
 import { type Command, pasteableLine } from '../core/command.ts'
 import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
-import { type Refusal, refuse } from '../core/refusal.ts'
+import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
 import { claimedRefusal, hereAmong, observeNodes, observeOnce, type Parts } from '../operate.ts'
 import {
   type Column,
@@ -14,6 +14,7 @@ import {
   type Report,
   refusalMessage,
   refusedReport,
+  silentWarnings,
   type Table,
   twiceMessage,
   warning,
@@ -260,9 +261,7 @@ function scanReport(cluster: Observed, before: ReadonlyMap<string, Population | 
     return shown.length === 0 ? [{ node: name }] : shown.map(domain => scanRow(name, domain, before.get(name)))
   })
   const gone = [...before].flatMap(([node, population]) => goneFrom(cluster, node, population))
-  const silent = [...cluster.nodes.values()].flatMap(({ name, seen }) =>
-    seen.state === 'up' ? [] : [warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint)],
-  )
+  const silent = silentWarnings(cluster)
   const twice = presentTwice(cluster)
   const table: Table = { columns: SCAN_COLUMNS, rows }
   const messages = [...gone, ...silent, ...twice.map(twiceMessage)]
@@ -311,10 +310,7 @@ async function removeNode(parts: Parts, input: Input): Promise<Report> {
   if (node === undefined)
     return refusedReport([refuse('unknownNode', { node: name, known: [...cluster.nodes.keys()] })])
   const { seen, record } = node
-  if (seen.state !== 'up')
-    return refusedReport([
-      refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint }),
-    ])
+  if (seen.state !== 'up') return refusedReport([refuseSilent(name, seen)])
   if (seen.domains.length > 0)
     return refusedReport([refuse('nodeNotEmpty', { node: name, domains: seen.domains.map(domain => domain.name) })])
   const working = (await parts.claims.list()).find(

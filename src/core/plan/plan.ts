@@ -12,7 +12,7 @@ import {
 } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import { isMigrationEnd, isPostCopy } from '../node.ts'
-import { type Refusal, refuse } from '../refusal.ts'
+import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
 import type { Step } from '../step.ts'
 
 /** A planner's answer. `already`: nothing to do, which `--ensure` takes for success and everybody else for a refusal. */
@@ -35,9 +35,7 @@ export function already(refusal: Refusal): Plan {
 
 /** One refusal for each node that may be running anything (rule 2). */
 export function silentRefusals(cluster: Cluster): Refusal[] {
-  return silentNodes(cluster).map(({ name, seen }) =>
-    refuse('unreachable', { node: name, state: seen.state, problem: seen.reason, hint: seen.hint }),
-  )
+  return silentNodes(cluster).map(({ name, seen }) => refuseSilent(name, seen))
 }
 
 /** One refusal for each present domain that holds one of the domain's disks, or whose disks nobody could read. */
