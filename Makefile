@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.tools/node/bin:$(CURDIR)/node_modules/.bin:$(PATH)
 DEST ?= build/havirt
 
-.PHONY: help demo test soak bench build lint types unit lab check-lab dist install man format clean setup
+.PHONY: help demo test soak simulate bench build lint types unit lab check-lab dist install man format clean setup
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -15,9 +15,14 @@ test: ## everything: lint, types, unit tests, the lab and its tests (root, Debia
 	@scripts/needs-debian-root 'make test'
 	@$(MAKE) --no-print-directory lint types build unit check-lab lab
 
-soak: setup ## properties on new cases, RUNS of each (default 2000), and the lab's tests three times
-	@seed=$$RANDOM$$RANDOM; echo "soak: HAVIRT_SEED=$$seed"; HAVIRT_SEED=$$seed HAVIRT_RUNS=$${RUNS:-2000} vitest run --project unit --reporter=default --reporter=./scripts/closing-line.mjs
+soak: build ## properties on new cases, RUNS of each (default 2000), 50 races, 200 faults, and the lab's tests three times
+	@export HAVIRT_SEED=$${HAVIRT_SEED:-$$RANDOM$$RANDOM}; echo "soak: HAVIRT_SEED=$$HAVIRT_SEED"; \
+	HAVIRT_RUNS=$${RUNS:-2000} vitest run --project unit --reporter=default --reporter=./scripts/closing-line.mjs && \
+	HAVIRT_SOAK=1 vitest run --project lab races kills --reporter=default --reporter=./scripts/closing-line.mjs
 	@for turn in 1 2 3; do $(MAKE) --no-print-directory lab || exit 1; done
+
+simulate: setup ## SEEDS runs (default 10000) of a simulated cluster, FROM one on; SEED=K tells one in words
+	@node scripts/simulate.mjs --seeds '$(SEEDS)' --from '$(FROM)' --seed '$(SEED)'
 
 bench: build ## the figures of docs/performance.md, each measured side by side in one run
 	@node bench/run.mjs $(ARGS)

@@ -3,11 +3,13 @@ import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
 import { nodeOperations } from './operations/node.ts'
+import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
 
 /** All operations, in the order in which help lists them. */
 export const operations: readonly Operation[] = [
   ...nodeOperations,
+  ...nodeDownOperations,
   ...domainOperations,
   ...clusterOperations,
   ...configOperations,

@@ -1,5 +1,7 @@
 /** What an operation gives back to whatever door asked: data, never text for one kind of screen. */
-import { type Observed, silentNodes, type Twice } from './core/cluster.ts'
+import { type Observed, type Twice, unknownNodes } from './core/cluster.ts'
+import { downText, markText } from './core/ledger.ts'
+import { isConfirmedDown } from './core/node.ts'
 import { describeRefusal, type Refusal } from './core/refusal.ts'
 import type { Step } from './core/step.ts'
 
@@ -47,6 +49,8 @@ export interface Report {
   /** A dry run's shell script, line by line. */
   readonly script?: readonly string[]
   readonly results?: readonly StepResult[]
+  /** Why nothing was done, as values from the closed list; `messages` say the same in sentences. */
+  readonly refusals?: readonly Refusal[]
   readonly messages: readonly Message[]
 }
 
@@ -84,7 +88,7 @@ export function refusalMessage(refusal: Refusal): Message {
 
 /** The report of an operation that says no. */
 export function refusedReport(refusals: readonly Refusal[]): Report {
-  return { exit: exitStatus.refused, messages: refusals.map(refusalMessage) }
+  return { exit: exitStatus.refused, refusals, messages: refusals.map(refusalMessage) }
 }
 
 /** What is to be said of a domain that several nodes show active: by any verb that sees it, and loudly unless it is moving. */
@@ -100,7 +104,26 @@ export function twiceMessage({ name, nodes, migrating }: Twice): Message {
 /** What every verb says while the cluster has no node. */
 export const NO_NODES: Message = note('there is no node yet; add the first with: havirt node update NODE')
 
-/** What every list says of each node that was not heard. */
+/** What every list says of each node that was not heard. One that is confirmed down is told of by {@link ledgerNotes}. */
 export function silentWarnings(cluster: Observed): Message[] {
-  return silentNodes(cluster).map(({ name, seen }) => warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint))
+  return unknownNodes(cluster).map(({ name, seen }) => warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint))
+}
+
+/** What every list says of what was written down about nodes, until it lapses: who is confirmed down, and who is in maintenance. */
+export function ledgerNotes({ nodes }: Observed): Message[] {
+  return [...nodes.values()].flatMap(node => {
+    const { name, ledger, seen, lapsed } = node
+    const { down, maintenance } = ledger
+    const text = down === undefined ? '' : downText(down)
+    return [
+      ...(isConfirmedDown(node) ? [note(`${name} is down, ${text}`)] : []),
+      ...(down !== undefined && !isConfirmedDown(node)
+        ? [warning(`${name} is ${seen.state} again, and was confirmed down (${text}): that no longer counts`)]
+        : []),
+      ...(lapsed === undefined
+        ? []
+        : [note(`${name} answers again; it was down, ${downText(lapsed)}, which no longer counts`)]),
+      ...(maintenance === undefined ? [] : [note(`${name} is in maintenance ${markText(maintenance)}`)]),
+    ]
+  })
 }

@@ -11,16 +11,15 @@ import { type PowerVerb, planPower } from '../src/core/plan/power.ts'
 import { planStart } from '../src/core/plan/start.ts'
 import { planStop } from '../src/core/plan/stop.ts'
 import { changeDomain } from '../src/operate.ts'
-import { Claims } from '../src/store/claims.ts'
 import { StoreError } from '../src/store/store.ts'
 import { shutOff, WEB_UUID } from './core/builders.ts'
 import { definitionXml } from './fake-nodes.ts'
-import { anOwner, aWorld, type World, web } from './world.ts'
+import { aWorld, claimsOf, type World, web } from './world.ts'
 
 const PLAIN = { autoConverge: false, postCopy: false, unsafe: false }
 
 function run(world: World, plan: (cluster: Cluster) => Plan) {
-  return changeDomain(world, { domain: 'web', verb: 'domain test web', plan }, { act: true, ensure: false })
+  return changeDomain(world, { domain: 'web', verb: 'domain test web', plan }, { act: true, ensure: false, waitMs: 0 })
 }
 
 const start = (world: World) => run(world, cluster => planStart(cluster, { domain: 'web', node: 'node1', auto: false }))
@@ -43,7 +42,7 @@ async function takeOver(world: World): Promise<void> {
   const version = (await world.store.read(`claims/uuid/${WEB_UUID}`))?.version ?? 0
   const released = { ...(await world.claim()), state: 'released', token: 'theirs' }
   await world.store.swap(`claims/uuid/${WEB_UUID}`, version, JSON.stringify(released))
-  const theirs = new Claims(world.store, world.clock, anOwner('ann'), 30_000)
+  const theirs = claimsOf(world.store, world.clock, 'ann')
   await theirs.acquire({ identity: { name: 'web', uuid: WEB_UUID, disks: [] }, verb: 'theirs' })
 }
 
@@ -100,31 +99,64 @@ describe('every step', () => {
     expect(outcomes(await start(world))).toEqual(['recordIntent done', 'createDomain failed'])
   })
 
-  test('once the claim is lost no further step is begun, and the end is unknown', async () => {
+  test('once the claim is lost no further step is begun, and what was not sent is not called unknown', async () => {
     const world = await aWorld({ node1: [web()] })
     world.nodes.beforeAct = line => line.startsWith('migrate-set') && takeOver(world)
     const report = await migrate(world, { maxDowntimeMs: 5 })
-    expect(report.exit).toBe(5)
+    expect(report.exit).toBe(4)
+    expect(outcomes(report)).toEqual(['setMaxDowntime done', 'migrateDomain failed'])
     expect(texts(report)).toContain('taken over by ann')
     expect(world.nodes.acts).toEqual([`act node1 migrate-setmaxdowntime ${WEB_UUID} 5`])
     expect(await world.claim()).toMatchObject({ state: 'held', owner: { user: 'ann' } })
   })
 
-  test('a store that fails under a step leaves that step unknown, not failed, and begins no other', async () => {
+  test('a store that fails before a command is sent leaves that step failed, and begins no other', async () => {
     const world = await aWorld({ node1: [web()] })
     world.nodes.beforeAct = () => {
       world.store.swap = () => Promise.reject(new StoreError('no room', 'make room'))
     }
     const report = await migrate(world, { maxDowntimeMs: 5 })
-    expect(report.exit).toBe(5)
+    expect(report.exit).toBe(4)
+    expect(outcomes(report)).toEqual(['setMaxDowntime done', 'migrateDomain failed'])
+    expect(details(report)).toContain('no room')
+    expect(texts(report)).toContain('look what is true now')
     expect(world.nodes.acts).toHaveLength(1)
+  })
+
+  test('a store that fails in a step which writes to it leaves that step unknown', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.home.records.writeDomain = () => Promise.reject(new StoreError('no room', 'make room'))
+    const report = await stop(world, true)
+    expect(report.exit).toBe(5)
+    expect(outcomes(report)).toEqual([
+      'recordIntent unknown',
+      'destroyDomain not executed',
+      'awaitShutOff not executed',
+    ])
+    expect(world.nodes.acts).toEqual([])
+  })
+
+  test('a claim that is lost while a command runs leaves that command unknown, and begins no other', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.beforeAct = async line => {
+      if (!line.startsWith('migrate-set')) return
+      await takeOver(world)
+      await world.clock.sleep(10_000)
+    }
+    const report = await migrate(world, { maxDowntimeMs: 5 })
+    expect(report.exit).toBe(5)
+    expect(outcomes(report)).toEqual(['setMaxDowntime unknown', 'migrateDomain not executed'])
+    expect(texts(report)).toContain('taken over by ann')
   })
 
   test('a claim that was lost before the first command sends nothing', async () => {
     const world = await aWorld()
     let looks = 0
-    world.nodes.beforeLook = () => ++looks === 3 && takeOver(world)
-    expect(await start(world)).toMatchObject({ exit: 5 })
+    world.nodes.beforeLook = () => ++looks === 2 && takeOver(world)
+    const report = await start(world)
+    expect(report).toMatchObject({ exit: 1 })
+    expect(outcomes(report)).toEqual(['recordIntent done', 'createDomain failed'])
+    expect(texts(report)).toContain('taken over by ann')
     expect(world.nodes.acts).toEqual([])
   })
 
@@ -136,7 +168,9 @@ describe('every step', () => {
       if (text.includes('create /dev/stdin')) world.clock.ms += 15_001
       return result
     }
-    expect(await start(world)).toMatchObject({ exit: 5 })
+    const report = await start(world)
+    expect(report).toMatchObject({ exit: 1 })
+    expect(details(report)).toContain('the claim may have run out')
     expect(world.nodes.acts).toEqual([])
   })
 
@@ -164,7 +198,7 @@ describe('a start', () => {
     const world = await aWorld()
     world.nodes.fail('node1', 'lostAfter')
     expect(await start(world)).toMatchObject({ exit: 0 })
-    expect(world.nodes.log.slice(-2)).toEqual(['act node1 create /dev/stdin', 'raise node1 1'])
+    expect(world.nodes.log.slice(-2)).toEqual(['act node1 create /dev/stdin', 'raise node1 2'])
     expect(await world.claim()).toMatchObject({ doubts: [] })
   })
 
@@ -172,7 +206,7 @@ describe('a start', () => {
     const world = await aWorld()
     world.nodes.fail('node1', 'lostBefore')
     expect(outcomes(await start(world))).toEqual(['recordIntent done', 'createDomain failed'])
-    expect(world.nodes.log.at(-1)).toBe('raise node1 1')
+    expect(world.nodes.log.at(-1)).toBe('raise node1 2')
     expect(await world.claim()).toMatchObject({ doubts: [] })
   })
 
@@ -250,11 +284,13 @@ describe('a domain that is there', () => {
     const world = await aWorld({ node1: [web()] })
     world.nodes.fail('node1', { status: 0 })
     const sleep = world.clock.sleep
-    world.clock.sleep = ms => {
-      world.interrupt.stopped = true
-      return sleep(ms)
+    world.clock.sleep = (ms, signal) => {
+      if (world.nodes.acts.length > 0) world.interrupt.stopped = true
+      return sleep(ms, signal)
     }
-    expect(await stop(world, false)).toMatchObject({ exit: 5 })
+    const report = await stop(world, false)
+    expect(report).toMatchObject({ exit: 5 })
+    expect(outcomes(report)).toEqual(['recordIntent done', 'shutdownDomain done', 'awaitShutOff unknown'])
   })
 
   test.each<[PowerVerb, 'running' | 'paused', 'lostBefore' | 'lostAfter', number]>([
@@ -269,7 +305,7 @@ describe('a domain that is there', () => {
     const world = await aWorld({ node1: [web({ state })] })
     world.nodes.fail('node1', fault)
     expect(await power(world, verb)).toMatchObject({ exit })
-    expect(world.nodes.log.at(-1)).toBe('raise node1 1')
+    expect(world.nodes.log.at(-1)).toBe('raise node1 2')
   })
 
   test('one that went away by itself needs no kill', async () => {
@@ -319,6 +355,39 @@ describe('a migration', () => {
     const world = await aWorld({ node1: [web()] })
     expect(await migrate(world)).toMatchObject({ exit: 0 })
     expect([states(world, 'node1'), states(world, 'node2')]).toEqual([[], ['running']])
+    expect(await world.claim()).toMatchObject({ doubts: [] })
+  })
+
+  test.each([
+    ['has ended', (world: World) => world.nodes.set('node1')],
+    ['cannot be asked for', (world: World) => world.nodes.silence('node1')],
+  ])('what %s since it was planned is not moved', async (_, change) => {
+    const world = await aWorld({ node1: [web()] })
+    let looks = 0
+    const look = world.nodes.look.bind(world.nodes)
+    world.nodes.look = async (...args) => {
+      const found = await look(...args)
+      if (++looks === 2) change(world)
+      return found
+    }
+    const report = await migrate(world)
+    expect(outcomes(report)).toEqual(['migrateDomain failed'])
+    expect(details(report)).toContain('no longer active on node1')
+    expect(world.nodes.acts).toEqual([])
+  })
+
+  test('one whose connection ended and that nobody wants to wait for is unknown', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.fail('node1', broken(running, waiting, 255))
+    world.nodes.job = () => {
+      if (world.nodes.acts.length === 0) return undefined
+      world.interrupt.stopped = true
+      return 2
+    }
+    const report = await migrate(world)
+    expect(report.exit).toBe(5)
+    expect(outcomes(report)).toEqual(['migrateDomain unknown'])
+    expect(world.nodes.acts).toHaveLength(1)
   })
 
   test.each<[string, End, End, number, string[], string[], string[]]>([
@@ -346,7 +415,7 @@ describe('a migration', () => {
       [],
     ],
     ['somebody paused the target: nothing is touched', running, paused, 5, ['running'], ['paused'], []],
-    ['nobody has it: nothing is touched', 'absent', 'absent', 5, [], [], []],
+    ['it ended on the way: failed, and nothing is touched', 'absent', 'absent', 1, [], [], []],
   ])('one that broke: %s', async (_, source, target, exit, onSource, onTarget, acts) => {
     const world = await aWorld({ node1: [web()] })
     world.nodes.fail('node1', broken(source, target))
@@ -355,6 +424,8 @@ describe('a migration', () => {
     expect([states(world, 'node1'), states(world, 'node2')]).toEqual([onSource, onTarget])
     expect(world.nodes.acts.slice(1).map(line => line.split(' ').slice(0, 3).join(' '))).toEqual(acts)
     if (exit > 4) expect(texts(report)).toMatch(/node1.*node2/)
+    // libvirt is given time to tidy up, and no more.
+    expect(world.clock.ms).toBeLessThan(12_000)
   })
 
   test('a target that cannot be destroyed leaves the source as it is', async () => {
@@ -397,6 +468,54 @@ describe('a migration', () => {
     expect(await migrate(world)).toMatchObject({ exit: 0 })
     expect(world.nodes.acts).toHaveLength(1)
     expect(states(world, 'node2')).toEqual(['running'])
+  })
+
+  test('libvirt gets its time to tidy up after the job is over, however long that went on', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.fail('node1', broken(waiting, waiting, 255))
+    world.nodes.job = () => (world.nodes.acts.length > 0 && world.clock.ms < 40_000 ? 2 : undefined)
+    void world.clock.sleep(45_000).then(() => {
+      world.nodes.set('node1')
+      world.nodes.set('node2', web())
+    })
+    expect(await migrate(world)).toMatchObject({ exit: 0 })
+    expect(world.nodes.acts).toHaveLength(1)
+  })
+
+  test('a source that does not say whether its job is over is not taken for one whose job is over', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.fail('node1', broken(waiting, waiting))
+    world.nodes.job = () => 'silent'
+    expect(await migrate(world)).toMatchObject({ exit: 5 })
+    expect(world.nodes.acts).toHaveLength(1)
+  })
+
+  test.each(['node1', 'node2'])('while %s falls silent before it is put right, nothing is touched', async node => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.fail('node1', broken(waiting, waiting))
+    const state = world.nodes.domainState.bind(world.nodes)
+    let at = -1
+    world.nodes.domainState = async (record, uuid) => {
+      // The look that comes without a sleep after another is the one before the repair.
+      const isSource = record.name === 'node1' && world.nodes.acts.length === 1
+      if (isSource && at === world.clock.ms) world.nodes.silence(node)
+      if (isSource) at = world.clock.ms
+      return state(record, uuid)
+    }
+    expect(await migrate(world)).toMatchObject({ exit: 5 })
+    expect(world.nodes.acts).toHaveLength(1)
+  })
+
+  test('one whose repair cannot be written down is unknown, and nothing is touched', async () => {
+    const world = await aWorld({ node1: [web()] })
+    world.nodes.fail('node1', broken(running, waiting))
+    world.nodes.beforeAct = () => {
+      world.store.swap = () => Promise.reject(new StoreError('no room', 'make room'))
+    }
+    const report = await migrate(world)
+    expect(report.exit).toBe(5)
+    expect(texts(report)).toContain('no room')
+    expect(world.nodes.acts).toHaveLength(1)
   })
 
   test('one whose command still holds the guard is judged by nobody', async () => {
@@ -443,5 +562,138 @@ describe('a migration', () => {
         wanted ? [`act node1 domjobabort ${WEB_UUID} (nolock)`] : [],
       )
     }
+  })
+})
+
+describe('a stop while it is being moved', () => {
+  const waiting = { state: 'paused', stateReason: 2 } as const
+
+  /** Somebody moves web from node1 to node2; `end` is what that comes to once it is asked to end. */
+  async function aMove(end: (world: World) => void, polls = 1): Promise<World> {
+    const world = await aWorld({ node1: [web()], node2: [web(waiting)] })
+    let asked = 0
+    world.nodes.job = () => {
+      if (!world.nodes.acts.some(line => line.includes('domjobabort'))) return 2
+      if (++asked < polls) return 2
+      if (asked === polls) end(world)
+      return undefined
+    }
+    return world
+  }
+  const actsOf = (world: World) => world.nodes.acts.map(line => line.split(' ').slice(0, 3).join(' '))
+
+  test('the migration is ended past its lock and waited for; then the source is stopped', async () => {
+    const world = await aMove(({ nodes }) => nodes.set('node2'), 5)
+    const report = await stop(world, true)
+    expect(report.exit).toBe(0)
+    expect(outcomes(report)).toEqual([
+      'recordIntent done',
+      'abortMigration done',
+      'destroyDomain done',
+      'awaitShutOff done',
+    ])
+    expect(details(report)).toContain('web stays on node1')
+    expect(world.nodes.acts).toEqual([`act node1 domjobabort ${WEB_UUID} (nolock)`, `act node1 destroy ${WEB_UUID}`])
+    expect([states(world, 'node1'), states(world, 'node2')]).toEqual([[], []])
+  })
+
+  test('what still waits on the target is destroyed first', async () => {
+    const world = await aMove(() => undefined)
+    const report = await stop(world, true)
+    expect(report.exit).toBe(0)
+    expect(actsOf(world)).toEqual(['act node1 domjobabort', 'act node2 destroy', 'act node1 destroy'])
+    expect(texts(report)).toContain('kill web on node2')
+  })
+
+  test('it moved before it could be ended: failed, and the target is not touched', async () => {
+    const world = await aMove(({ nodes }) => {
+      nodes.set('node1')
+      nodes.set('node2', web())
+    })
+    const report = await stop(world, true)
+    expect(report.exit).toBe(1)
+    expect(outcomes(report)).toEqual([
+      'recordIntent done',
+      'abortMigration failed',
+      'destroyDomain not executed',
+      'awaitShutOff not executed',
+    ])
+    expect(details(report)).toContain('web moved to node2 before it could be ended')
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+    expect(states(world, 'node2')).toEqual(['running'])
+    expect(await stop(world, true)).toMatchObject({ exit: 0 })
+  })
+
+  test('it ended on the way: failed, and nothing is touched', async () => {
+    const world = await aMove(({ nodes }) => {
+      nodes.set('node1')
+      nodes.set('node2')
+    })
+    const report = await stop(world, true)
+    expect(outcomes(report)?.[1]).toBe('abortMigration failed')
+    expect(details(report)).toContain('off on both nodes')
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+  })
+
+  test('it runs twice afterwards: nothing is touched, and that is the exit status', async () => {
+    const world = await aMove(({ nodes }) => nodes.set('node2', web()))
+    const report = await stop(world, true)
+    expect(report.exit).toBe(6)
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+  })
+
+  test('one that cannot be told afterwards is unknown, and nothing is stopped', async () => {
+    const world = await aMove(({ nodes }) => nodes.set('node2', web({ state: 'paused', stateReason: 1 })))
+    const report = await stop(world, true)
+    expect(report.exit).toBe(5)
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+  })
+
+  test.each(['node1', 'node2'])('%s falls silent: unknown, and nothing is stopped', async node => {
+    const world = await aMove(() => undefined)
+    const job = world.nodes.job
+    world.nodes.job = () => {
+      const answer = job()
+      if (answer === undefined) world.nodes.silence(node)
+      return answer
+    }
+    const report = await stop(world, true)
+    expect(report.exit).toBe(5)
+    expect(outcomes(report)?.[1]).toBe('abortMigration unknown')
+    expect(texts(report)).toContain(`not known while ${node} does not answer`)
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+  })
+
+  test('the source falls silent and the target has nothing: unknown, not stayed', async () => {
+    const world = await aMove(({ nodes }) => {
+      nodes.set('node2')
+      nodes.silence('node1')
+    })
+    const report = await stop(world, true)
+    expect(report.exit).toBe(5)
+    expect(outcomes(report)?.[1]).toBe('abortMigration unknown')
+  })
+
+  test('Ctrl-C while it is waited for: unknown, and nothing is stopped', async () => {
+    const world = await aMove(() => undefined, 1_000_000)
+    const job = world.nodes.job
+    world.nodes.job = () => {
+      world.interrupt.stopped = world.nodes.acts.length > 0
+      return job()
+    }
+    const report = await stop(world, true)
+    expect(report.exit).toBe(5)
+    expect(details(report)).toContain('web is still moving')
+    expect(actsOf(world)).toEqual(['act node1 domjobabort'])
+  })
+
+  test('a job that had ended when it was asked to is no failure', async () => {
+    const world = await aMove(({ nodes }) => nodes.set('node2'))
+    const sent = world.nodes.act.bind(world.nodes)
+    world.nodes.act = async (record, ticket, order, mode) => {
+      const exit = await sent(record, ticket, order, mode)
+      return mode === 'nolock' ? { ...exit, status: 1, stderr: 'error: no job is active' } : exit
+    }
+    expect(await stop(world, true)).toMatchObject({ exit: 0 })
   })
 })

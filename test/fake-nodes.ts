@@ -4,11 +4,13 @@
  */
 import type { Command } from '../src/core/command.ts'
 import { parseDomain } from '../src/core/domain-xml.ts'
+import type { FenceAction, FenceDevice } from '../src/core/fence.ts'
 import type { End } from '../src/core/migration.ts'
 import type { DomainOnNode, NodeRecord, SilentNode, UpNode } from '../src/core/node.ts'
 import type { GuardTicket } from '../src/nodes/guard.ts'
-import type { Introduction, Look, Nodes, Order } from '../src/nodes/nodes.ts'
+import type { Introduction, Look, Nodes, Order, Reached } from '../src/nodes/nodes.ts'
 import type { Exit } from '../src/nodes/process.ts'
+import type { Inquiry } from '../src/nodes/session.ts'
 import { aNode, aSilentNode } from './core/builders.ts'
 
 /** What happens to the next changing command on a node. */
@@ -35,13 +37,25 @@ export class FakeNodes implements Nodes {
   readonly #generations = new Map<string, number>()
   /** Nodes whose guard cannot be raised: a command still runs there. */
   readonly locked = new Set<string>()
+  /** What the last look asked of nodes. */
+  inquiries: ReadonlyMap<string, Inquiry> = new Map()
+  /** What a node answers beyond its domains. */
+  readonly more = new Map<string, Partial<UpNode>>()
   /** The next so many looks hear an event of a domain. */
   moves = 0
   /** Called before each look and before each changing command: what the world does meanwhile. */
   beforeLook: () => unknown = () => undefined
   beforeAct: (line: string, mode: string) => unknown = () => undefined
-  /** What the source says of a migration job. */
-  job: () => number | undefined = () => undefined
+  /** Nodes without power, as their fence devices say. */
+  readonly powerless = new Set<string>()
+  /** What a node's fence device answers, instead of the truth. */
+  readonly power = new Map<string, Exit>()
+  /** How the next runs of a fence agent end, instead of well. */
+  readonly fenceFaults: Exit[] = []
+  /** What a node that answers finds when it tries another. */
+  reached: (from: string, to: string) => Reached = () => ({ verdict: 'silent', said: 'no route to host' })
+  /** What the source says of a migration job: its type, and how much of 100 bytes is left, where that matters. */
+  job: () => number | { readonly type: number; readonly left: number } | 'silent' | undefined = () => undefined
 
   constructor(domains: Readonly<Record<string, readonly DomainOnNode[]>>) {
     for (const [node, list] of Object.entries(domains)) this.#domains.set(node, [...list])
@@ -71,8 +85,9 @@ export class FakeNodes implements Nodes {
     this.#faults.set(node, [...faults])
   }
 
-  async look(records: readonly NodeRecord[]): Promise<Look> {
+  async look(records: readonly NodeRecord[], inquiries: ReadonlyMap<string, Inquiry> = new Map()): Promise<Look> {
     await this.beforeLook()
+    this.inquiries = inquiries
     this.log.push(`look ${records.map(({ name }) => name).join(' ')}`)
     const seen = new Map(records.map(({ name }) => [name, this.#see(name)]))
     const moved = this.moves-- > 0
@@ -85,9 +100,12 @@ export class FakeNodes implements Nodes {
     return found?.active ? { state: found.state, stateReason: found.stateReason } : 'absent'
   }
 
-  async jobStats() {
-    const type = this.job()
-    return type === undefined ? undefined : { type, params: { downtime: 12 } }
+  async jobStats({ name }: NodeRecord) {
+    if (this.#silent.has(name)) return 'silent' as const
+    const job = this.job()
+    if (job === undefined || job === 'silent') return job
+    if (typeof job === 'number') return { type: job, params: { downtime: 12 } }
+    return { type: job.type, params: { memory_total: 100, memory_remaining: job.left } }
   }
 
   async act({ name }: NodeRecord, ticket: GuardTicket, order: Order, mode: 'lock' | 'nolock' = 'lock'): Promise<Exit> {
@@ -115,8 +133,25 @@ export class FakeNodes implements Nodes {
     this.log.push(`raise ${name} ${ticket.generation}`)
     if (this.#silent.has(name)) return exit(255, 'ssh: no route to host')
     if (this.locked.has(name)) return exit(96, 'havirt guard: another command for this domain still runs here')
+    if (ticket.generation < this.#generationOf(name, ticket)) return exit(97, 'havirt guard: displaced')
     this.#generations.set(`${name} ${ticket.uuid}`, ticket.generation)
     return exit(0)
+  }
+
+  async reaches(from: NodeRecord | 'this machine', to: NodeRecord): Promise<Reached> {
+    const by = from === 'this machine' ? from : from.name
+    this.log.push(`reaches ${to.name} from ${by}`)
+    if (this.#silent.has(by)) return { verdict: 'unknown', said: 'ssh: no route to host' }
+    return this.reached(by, to.name)
+  }
+
+  async fence({ node, agent }: FenceDevice, action: FenceAction): Promise<Exit> {
+    this.log.push(`${agent} ${action} ${node}`)
+    const fault = this.power.get(node) ?? this.fenceFaults.shift()
+    if (fault !== undefined) return fault
+    if (action === 'off') this.powerless.add(node)
+    if (action === 'off') return exit(0, '', 'Success: Powered OFF\n')
+    return this.powerless.has(node) ? exit(2, '', 'Status: OFF\n') : exit(0, '', 'Status: ON\n')
   }
 
   introduce(): Promise<Introduction> {
@@ -132,7 +167,7 @@ export class FakeNodes implements Nodes {
   }
 
   #see(name: string): UpNode | SilentNode {
-    return (this.#silent.has(name) ? aSilentNode(name) : aNode(name, this.domainsOf(name))).seen
+    return (this.#silent.has(name) ? aSilentNode(name) : aNode(name, this.domainsOf(name), this.more.get(name))).seen
   }
 
   /** The few verbs of virsh that matter. */
@@ -181,7 +216,7 @@ export class FakeNodes implements Nodes {
   }
 }
 
-function exit(status: number, stderr = '', stdout = ''): Exit {
+export function exit(status: number, stderr = '', stdout = ''): Exit {
   return { status, signal: undefined, stdout, stderr, timedOut: false }
 }
 

@@ -10,25 +10,56 @@ import type { DomainOnNode } from '../src/core/node.ts'
 import type { Interrupt } from '../src/execute.ts'
 import type { Parts } from '../src/operate.ts'
 import { noProgress } from '../src/report.ts'
-import { type ClaimRecord, Claims } from '../src/store/claims.ts'
+import type { Claim } from '../src/store/claim.ts'
+import type { ClaimRecord } from '../src/store/claim-record.ts'
+import { type ClaimRequest, Claims } from '../src/store/claims.ts'
 import type { Clock } from '../src/store/clock.ts'
-import { Definitions } from '../src/store/definitions.ts'
+import { DefinitionFolder } from '../src/store/definitions.ts'
 import { MemoryStore } from '../src/store/memory.ts'
 import type { Owner } from '../src/store/owner.ts'
 import { Records } from '../src/store/records.ts'
 import { aDomainOnNode, aRecord, WEB_UUID } from './core/builders.ts'
 import { definitionXml, FakeNodes } from './fake-nodes.ts'
 
-/** Time passes only by sleeping, and then at once. */
+/** Time passes only while everybody sleeps or waits, and then at once; whoever wakes first wakes first. */
 export class FakeClock implements Clock {
   ms = 0
+  readonly #sleepers = new Set<{ readonly untilMs: number; readonly wake: () => void }>()
+  #running = false
   now = () => Date.UTC(2026, 0, 1) + this.ms
   monotonicMs = () => this.ms
-  sleep = async (ms: number) => {
-    this.ms += ms
-    // Others get their turn, as they would in a real sleep.
-    await new Promise(resolve => setImmediate(resolve))
+  sleep = (ms: number, signal?: AbortSignal): Promise<void> =>
+    new Promise(resolve => {
+      const wake = () => {
+        this.#sleepers.delete(sleeper)
+        signal?.removeEventListener('abort', wake)
+        resolve()
+      }
+      const sleeper = { untilMs: this.ms + ms, wake }
+      this.#sleepers.add(sleeper)
+      if (signal?.aborted) wake()
+      signal?.addEventListener('abort', wake)
+      void this.#run()
+    })
+
+  async #run(): Promise<void> {
+    if (this.#running) return
+    this.#running = true
+    for (;;) {
+      await quiet()
+      const [next] = [...this.#sleepers].sort((a, b) => a.untilMs - b.untilMs)
+      if (next === undefined) break
+      this.ms = Math.max(this.ms, next.untilMs)
+      next.wake()
+    }
+    this.#running = false
   }
+}
+
+/** Once nobody works: what is read from files takes no time either. */
+async function quiet(): Promise<void> {
+  do await new Promise(resolve => setImmediate(resolve))
+  while (process.getActiveResourcesInfo().some(each => /^(FSReq|CloseReq)/.test(each)))
 }
 
 /** Ctrl-C by hand. */
@@ -58,14 +89,36 @@ export function anOwner(user: string): Owner {
   return { host: 'far', user, pid: 7, bootId: `boot of ${user}`, pidNamespace: 'pid:[1]', startTime: '1' }
 }
 
+/** Somebody who holds the claim on web: gives signs of life until the test ends, unless it is dead. */
+export async function holdClaim(
+  world: World,
+  { user = 'ann', verb = 'domain migrate web node2', dead = false, identity = WEB } = {},
+): Promise<Claim> {
+  const theirs = claimsOf(world.store, world.clock, user)
+  const acquired = await theirs.acquire({ identity, verb, node: 'node9' })
+  if ('heldBy' in acquired) throw new Error('expected the claim to be free')
+  if (!dead) {
+    void acquired.claim.keepAlive()
+    onTestFinished(() => acquired.claim.release().catch(() => undefined))
+  }
+  return acquired.claim
+}
+
+/** The claims as somebody sees them for whom everybody lives, unless they are silent for 30 s. */
+export function claimsOf(store: MemoryStore, clock: Clock, user: string): Claims {
+  return new Claims(store, clock, anOwner(user), 30_000, async () => false)
+}
+
+const WEB: ClaimRequest['identity'] = { name: 'web', uuid: WEB_UUID, disks: [] }
+
 export interface World extends Parts {
   readonly nodes: FakeNodes
   readonly store: MemoryStore
   readonly clock: FakeClock
   readonly interrupt: FakeInterrupt
   readonly definitionsFolder: string
-  /** The claim of `web` as the store has it. */
-  claim(): Promise<ClaimRecord | undefined>
+  /** The claim of `web`, or of another uuid, as the store has it. */
+  claim(uuid?: string): Promise<ClaimRecord | undefined>
 }
 
 /** The definition of `web` in conf/, nodes node1 to node3, and on them these domains. */
@@ -86,20 +139,20 @@ export async function aWorld(domains: Readonly<Record<string, readonly DomainOnN
     config: defaultConfig,
     store,
     records,
-    definitions: new Definitions(folder),
+    definitions: new DefinitionFolder(folder),
     clusterId: 'c',
   }
   return {
     home,
     nodes: new FakeNodes(domains),
-    claims: new Claims(store, clock, anOwner('us'), 30_000),
+    claims: claimsOf(store, clock, 'us'),
     clock,
     progress: noProgress,
     interrupt: new FakeInterrupt(),
     store,
     definitionsFolder: join(folder, 'conf'),
-    claim: async () => {
-      const found = await store.read(`claims/uuid/${WEB_UUID}`)
+    claim: async (uuid = WEB_UUID) => {
+      const found = await store.read(`claims/uuid/${uuid}`)
       return found === undefined ? undefined : (parse(found.text) as ClaimRecord)
     },
   }

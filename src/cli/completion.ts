@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 import type { Operation, Option } from '../operations/operation.ts'
 import { operations } from '../operations.ts'
-import { Definitions } from '../store/definitions.ts'
+import { DefinitionFolder } from '../store/definitions.ts'
 import { DirectoryStore } from '../store/directory.ts'
 import { Records } from '../store/records.ts'
 import { globalOptions } from './program.ts'
@@ -97,7 +97,7 @@ async function argumentOffers(operation: Operation, plain: readonly string[], ho
     argument.complete === 'node'
       ? await nodeNames(home)
       : argument.complete === 'domain'
-        ? await new Definitions(home).names().catch(() => [])
+        ? await new DefinitionFolder(home).names().catch(() => [])
         : []
   return [...names, ...(argument.words ?? [])].filter(name => !words.includes(name))
 }

@@ -34,7 +34,7 @@ export function terminalInterrupt(changes: boolean): Interrupt {
 }
 
 async function confirmAbort(question: string, moot: AbortSignal): Promise<boolean> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) return true
+  if (!isSomebodyThere()) return true
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   try {
     return /^y(es)?$/i.test((await terminal.question(`\n${question} [y/N] `, { signal: moot })).trim())
@@ -44,4 +44,22 @@ async function confirmAbort(question: string, moot: AbortSignal): Promise<boolea
   } finally {
     terminal.close()
   }
+}
+
+/** Has the person at the terminal type a line; undefined after Ctrl-C or Ctrl-D. */
+export function askPerson(question: string): Promise<string | undefined> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  return new Promise(resolve => {
+    terminal.on('SIGINT', () => terminal.close())
+    terminal.on('close', () => resolve(undefined))
+    void terminal.question(`${question} `).then(answer => {
+      resolve(answer.trim())
+      terminal.close()
+    })
+  })
+}
+
+/** True when there is somebody to ask. */
+export function isSomebodyThere(): boolean {
+  return process.stdin.isTTY === true && process.stderr.isTTY === true
 }

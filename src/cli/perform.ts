@@ -5,7 +5,7 @@ import type { Input, Operation } from '../operations/operation.ts'
 import { type ExitStatus, exitStatus, failure, type Report } from '../report.ts'
 import { ConfigError } from '../store/home.ts'
 import { StoreError } from '../store/store.ts'
-import { terminalInterrupt } from './interrupt.ts'
+import { askPerson, isSomebodyThere, terminalInterrupt } from './interrupt.ts'
 import { chooseFormat, printReport } from './output.ts'
 import type { GlobalOptions, Installation } from './program.ts'
 import { terminalProgress } from './progress.ts'
@@ -13,7 +13,7 @@ import { terminalProgress } from './progress.ts'
 /** Gives back the exit status. */
 export async function perform(
   operation: Operation,
-  input: Omit<Input, 'mode'>,
+  given: Omit<Input, 'mode' | 'ask'>,
   options: GlobalOptions,
   installation: Installation,
 ): Promise<ExitStatus> {
@@ -27,7 +27,9 @@ export async function perform(
     parts = await assemble(home, await terminalProgress(options.quiet === true), interrupt)
     const act =
       options.yes === true || options.dryrun === false || (options.dryrun === undefined && !parts.home.config.dryrun)
-    report = await operation.run(parts, { ...input, mode: { act, ensure: options.ensure === true } })
+    const waitMs = Number(options.wait ?? 0) * 1000
+    const input = { ...given, mode: { act, ensure: options.ensure === true, waitMs } }
+    report = await operation.run(parts, isSomebodyThere() ? { ...input, ask: askPerson } : input)
   } catch (error) {
     report = errorReport(error)
   } finally {

@@ -26,6 +26,7 @@ export interface GlobalOptions {
   readonly output?: Format
   readonly quiet?: boolean
   readonly ensure?: boolean
+  readonly wait?: number
 }
 
 /** They stand here once; the parser, completion and the man page read them. */
@@ -41,11 +42,16 @@ export const globalOptions: readonly Option[] = [
   { flags: '-o, --output FORMAT', help: 'how to print', choices: ['table', 'tsv', 'json', 'yaml'] },
   { flags: '-q, --quiet', help: 'no progress and no notes; warnings and refusals remain' },
   { flags: '--ensure', help: 'what is already so is success, not a refusal' },
+  {
+    flags: '--wait SECONDS',
+    help: 'try again for so long while somebody else works on the domain, or it still moves',
+    range: { min: 0, max: 86_400 },
+  },
 ]
 
 /** Groups of verbs, and what they are about. */
 export const groups: Readonly<Record<string, string>> = {
-  node: 'hypervisors: update (also adds), list, scan, remove',
+  node: 'hypervisors: update (also adds), list, scan, fence, remove, ...',
   domain: 'virtual machines: list, start, stop, migrate, update, adopt, ...',
   claim: 'who is working on what: list, takeover',
   config: 'options of config.yaml: list, set',
@@ -67,7 +73,7 @@ export async function runCommand(argv: readonly string[], installation: Installa
   }
 }
 
-type Run = (operation: Operation, input: Omit<Input, 'mode'>, options: GlobalOptions) => Promise<void>
+type Run = (operation: Operation, input: Omit<Input, 'mode' | 'ask'>, options: GlobalOptions) => Promise<void>
 
 /** The parser, made from the table. */
 export function buildProgram(installation: Installation, run: Run): Command {

@@ -4,8 +4,19 @@
  */
 import type { Config } from './config.ts'
 import type { Disk, Domain } from './domain.ts'
-import { diskIdentity, exclusiveDisks } from './domain-xml.ts'
-import { type DomainOnNode, isMigrationEnd, isPresent, type Node, type SilentNode, type UpNode } from './node.ts'
+import { diskIdentity, exclusiveDisks, placeOf } from './domain-xml.ts'
+import {
+  type DomainOnNode,
+  isConfirmedDown,
+  isMigrationEnd,
+  isPresent,
+  type Node,
+  overlap,
+  type PathFacts,
+  type SilentNode,
+  type UpNode,
+  wholeOf,
+} from './node.ts'
 
 /** One file of `conf/`: what it says, or why it cannot be read. */
 export interface Definition {
@@ -58,17 +69,29 @@ export function upNodes(cluster: Observed): (Node & { readonly seen: UpNode })[]
   )
 }
 
-/** The nodes that may be running anything. */
+/** The nodes that did not answer, or not everything. */
 export function silentNodes(cluster: Observed): (Node & { readonly seen: SilentNode })[] {
   return [...cluster.nodes.values()].filter(
     (node): node is Node & { readonly seen: SilentNode } => node.seen.state !== 'up',
   )
 }
 
-/** Every domain that every answering node shows, shut off ones included. */
-export function sightings(cluster: Observed): Sighting[] {
-  return upNodes(cluster).flatMap(node => node.seen.domains.map(domain => ({ node: node.name, domain })))
+/** The nodes that may be running anything (rule 2): silent, and nobody vouches that they are off. */
+export function unknownNodes(cluster: Observed): (Node & { readonly seen: SilentNode })[] {
+  return silentNodes(cluster).filter(node => !isConfirmedDown(node))
 }
+
+/** Every domain that every answering node shows, shut off ones included. */
+export function sightings({ nodes }: Observed): readonly Sighting[] {
+  const known = seenBefore.get(nodes)
+  if (known !== undefined) return known
+  const all = upNodes({ nodes }).flatMap(node => node.seen.domains.map(domain => ({ node: node.name, domain })))
+  seenBefore.set(nodes, all)
+  return all
+}
+
+/** A cluster never changes, and every planner asks for its sightings again and again. */
+const seenBefore = new WeakMap<Observed['nodes'], readonly Sighting[]>()
 
 /** Where a domain of this name or uuid is shown, shut off or not. */
 export function sightingsOf(cluster: Cluster, identity: Pick<Identity, 'name' | 'uuid'>): Sighting[] {
@@ -81,32 +104,66 @@ export function presencesOf(cluster: Cluster, identity: Pick<Identity, 'name' | 
 }
 
 /** Other present domains that hold one of these disks, with the disk they share. */
-export function holdersOf(cluster: Cluster, identity: Identity): { sighting: Sighting; disk: string }[] {
-  const wanted = new Set(identity.disks.map(disk => diskIdentity(disk.source)).filter(id => id !== undefined))
-  return sightings(cluster)
-    .filter(({ domain }) => isPresent(domain) && domain.name !== identity.name && domain.uuid !== identity.uuid)
-    .flatMap(sighting => sharedDisk(sighting, wanted))
+export function holdersOf(cluster: Observed, identity: Identity): { sighting: Sighting; disk: string }[] {
+  const wanted = namedDisks(identity.disks, upNodes(cluster))
+  return rivals(cluster, identity).flatMap(sighting => {
+    const found = sharedDisk(wanted, disksOf(cluster, sighting))
+    return found === undefined ? [] : [{ sighting, disk: found }]
+  })
 }
 
 /** Other present domains whose definition nobody could read: they may hold any disk (rule 2). */
-export function unreadableRivals(cluster: Cluster, identity: Identity): Sighting[] {
+export function unreadableRivals(cluster: Observed, identity: Identity): Sighting[] {
   if (identity.disks.every(disk => diskIdentity(disk.source) === undefined)) return []
-  return sightings(cluster).filter(
-    ({ domain }) =>
-      isPresent(domain) &&
-      domain.definition === undefined &&
-      domain.name !== identity.name &&
-      domain.uuid !== identity.uuid,
-  )
+  return rivals(cluster, identity).filter(({ domain }) => domain.definition === undefined)
 }
 
-function sharedDisk(sighting: Sighting, wanted: ReadonlySet<string>): { sighting: Sighting; disk: string }[] {
-  const { definition } = sighting.domain
-  if (definition === undefined) return []
-  const disk = exclusiveDisks(definition)
-    .map(each => diskIdentity(each.source))
-    .find(id => id !== undefined && wanted.has(id))
-  return disk === undefined ? [] : [{ sighting, disk }]
+function rivals(cluster: Observed, { name, uuid }: Identity): Sighting[] {
+  return sightings(cluster).filter(({ domain }) => isPresent(domain) && domain.name !== name && domain.uuid !== uuid)
+}
+
+/** A disk with everything it is called: first by its definition, then by what nodes found behind that. */
+interface NamedDisk {
+  readonly names: readonly [string, ...string[]]
+}
+
+/**
+ * The disks with their names on these nodes. Two of them are one disk if any two of their names are. That errs towards "the same":
+ * the same text counts although it may lead elsewhere on each node, and so does what a path leads to where it is not used.
+ */
+function namedDisks(disks: readonly Disk[], nodes: readonly { readonly seen: UpNode }[]): NamedDisk[] {
+  return disks.flatMap(({ source }) => {
+    const text = diskIdentity(source)
+    if (text === undefined) return []
+    const behind = nodes.flatMap(({ seen }) => namesBehind(seen.paths.get(placeOf(source) ?? '')))
+    return [{ names: [text, ...new Set(behind)] }]
+  })
+}
+
+/** Every disk of a domain that has a name, with all that nodes call it: what a claim on it must cover. */
+export function namesOfDisks(cluster: Observed, disks: readonly Disk[]): NamedDisk['names'][] {
+  return namedDisks(disks, upNodes(cluster)).map(({ names }) => names)
+}
+
+/** The canonical path is compared like any path's text, also between nodes: a share may look like a local folder to them. */
+function namesBehind(facts: PathFacts | undefined): string[] {
+  const canonical = facts?.canonical === undefined ? undefined : diskIdentity({ kind: 'file', path: facts.canonical })
+  return [canonical, facts?.identity].filter(name => name !== undefined)
+}
+
+/** What a domain holds, as its own node knows it. */
+function disksOf(cluster: Observed, { node, domain }: Sighting): NamedDisk[] {
+  const nodes = upNodes(cluster).filter(({ name }) => name === node)
+  return domain.definition === undefined ? [] : namedDisks(exclusiveDisks(domain.definition), nodes)
+}
+
+/** The first disk that is in both lists; with both names, where they differ. */
+function sharedDisk(some: readonly NamedDisk[], others: readonly NamedDisk[]): string | undefined {
+  for (const { names } of some) {
+    const twin = others.find(other => names.some(a => other.names.some(b => overlap(a, b))))
+    if (twin !== undefined) return names[0] === twin.names[0] ? names[0] : `${names[0]} (there: ${twin.names[0]})`
+  }
+  return undefined
 }
 
 /** A domain that is active on more than one node. `migrating` when all but one are the waiting ends of a migration. */
@@ -140,8 +197,117 @@ function describeTwice(group: Sighting[]): Twice {
   }
 }
 
+/** Nodes that answer again after somebody confirmed them down, and of which nothing runs elsewhere, too: they are as any other. */
+export function reconciledNodes(cluster: Observed): string[] {
+  const twice = new Set(presentTwice(cluster).flatMap(({ nodes, migrating }) => (migrating ? [] : nodes)))
+  return upNodes(cluster).flatMap(({ name, ledger }) => (ledger.down !== undefined && !twice.has(name) ? [name] : []))
+}
+
+/** The two ends of a migration that is under way: the one that runs, and the one that waits for it. */
+export function movingEnds(cluster: Cluster, name: string): { source: Sighting; target: Sighting } | undefined {
+  const active = sightingsOf(cluster, { name }).filter(({ domain }) => domain.active)
+  const [source, ...others] = active.filter(({ domain }) => !isMigrationEnd(domain))
+  const target = active.find(({ domain }) => isMigrationEnd(domain) && domain.uuid === source?.domain.uuid)
+  const isSure =
+    others.length === 0 && active.length === 2 && active.every(({ domain }) => domain.unlistedPid === undefined)
+  return source === undefined || target === undefined || !isSure ? undefined : { source, target }
+}
+
 function sameTwice(a: Twice, b: Twice): boolean {
   return a.nodes.join() === b.nodes.join() && (a.uuid === b.uuid || a.name === b.name)
+}
+
+/** A disk that two present domains may both write, although they are two. */
+export interface SharedDisk {
+  readonly disk: string
+  readonly holders: readonly [Sighting, Sighting]
+  /** Both are active: it may be written from both now. Otherwise one is a saved image, and would write it when it comes back. */
+  readonly active: boolean
+}
+
+/** Every pair of present domains, of two names and uuids, that hold one disk. */
+export function sharedDisks(cluster: Observed): SharedDisk[] {
+  const present = sightings(cluster).filter(({ domain }) => isPresent(domain))
+  const holders = present.map(sighting => ({ sighting, disks: disksOf(cluster, sighting) }))
+  const pairs = new Map<string, SharedDisk>()
+  // All pairs of a thousand domains would be half a million: only those are compared that have a name in common.
+  for (const group of groupsOf(holders)) {
+    for (const [at, one] of group.entries()) {
+      for (const other of group.slice(at + 1)) {
+        const shared = sharedBetween(one, other)
+        if (shared !== undefined)
+          pairs.set(JSON.stringify(shared.holders.map(each => [each.node, each.domain.uuid])), shared)
+      }
+    }
+  }
+  return [...pairs.values()]
+}
+
+interface Holder {
+  readonly sighting: Sighting
+  readonly disks: readonly NamedDisk[]
+}
+
+/** Holders by what their disks are called, partitions by their disk. */
+function groupsOf(holders: readonly Holder[]): Holder[][] {
+  const groups = new Map<string, Set<Holder>>()
+  for (const holder of holders) {
+    for (const name of holder.disks.flatMap(({ names }) => names)) {
+      const key = wholeOf(name)
+      groups.set(key, (groups.get(key) ?? new Set()).add(holder))
+    }
+  }
+  return [...groups.values()].filter(({ size }) => size > 1).map(group => [...group])
+}
+
+function sharedBetween(one: Holder, other: Holder): SharedDisk | undefined {
+  const [a, b] = [one.sighting.domain, other.sighting.domain]
+  if (a.name === b.name || a.uuid === b.uuid) return undefined
+  const disk = sharedDisk(one.disks, other.disks)
+  if (disk === undefined) return undefined
+  return { disk, holders: [one.sighting, other.sighting], active: a.active && b.active }
+}
+
+/** QEMUs that run although libvirt on their node does not list them. */
+export function unlisted(cluster: Observed): (Sighting & { readonly pid: number })[] {
+  return sightings(cluster).flatMap(({ node, domain }) =>
+    domain.unlistedPid === undefined ? [] : [{ node, domain, pid: domain.unlistedPid }],
+  )
+}
+
+/** A domain that several nodes know, by its uuid: where it is active, and where it is only defined. */
+export interface Spread {
+  readonly name: string
+  readonly active: readonly Sighting[]
+  readonly off: readonly Sighting[]
+}
+
+/** Every domain that is shut off on one node while another runs or defines it. */
+export function spreadDomains(cluster: Observed): Spread[] {
+  return [...byUuid(cluster).values()]
+    .filter(group => new Set(group.map(({ node }) => node)).size > 1 && group.some(({ domain }) => !domain.active))
+    .map(group => {
+      const active = group.filter(({ domain }) => domain.active)
+      const off = group.filter(({ domain }) => !domain.active)
+      return { name: (active[0] ?? off[0])?.domain.name ?? '', active, off }
+    })
+}
+
+/** Every uuid that stands under several names: one domain to libvirt, and two to people. */
+export function sharedUuids(cluster: Observed): { uuid: string; sightings: readonly Sighting[] }[] {
+  return [...byUuid(cluster)]
+    .filter(([, group]) => new Set(group.map(({ domain }) => domain.name)).size > 1)
+    .map(([uuid, group]) => ({ uuid, sightings: group }))
+}
+
+function byUuid(cluster: Observed): Map<string, Sighting[]> {
+  const groups = new Map<string, Sighting[]>()
+  for (const sighting of sightings(cluster)) {
+    const group = groups.get(sighting.domain.uuid)
+    if (group === undefined) groups.set(sighting.domain.uuid, [sighting])
+    else group.push(sighting)
+  }
+  return groups
 }
 
 /** The identity of a definition, with the disks that only it may write. */

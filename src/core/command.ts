@@ -33,8 +33,10 @@ const commands: Commands = {
   resumeDomain: ({ node, uuid }, uri) => virsh(node, uri, 'resume', uuid),
   setMaxDowntime: ({ node, uuid, downtimeMs }, uri) =>
     virsh(node, uri, 'migrate-setmaxdowntime', uuid, String(downtimeMs)),
+  disableAutostart: ({ node, uuid }, uri) => virsh(node, uri, 'autostart', '--disable', uuid),
   migrateDomain: ({ from, uuid, options }, uri) =>
     virsh(from, uri, 'migrate', ...migrateOptions(options), uuid, options.desturi),
+  abortMigration: ({ from, uuid }, uri) => virsh(from, uri, 'domjobabort', uuid),
   saveDefinition: ({ node, uuid, definition }, uri) => ({
     ...virsh(node, uri, 'dumpxml', '--inactive', '--security-info', uuid),
     stdout: definition,

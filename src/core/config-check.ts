@@ -207,13 +207,14 @@ export interface Fault {
 /** Everything that is wrong with `raw` as the value of `option`; `text` is how it was written, undefined when it was left empty. */
 export function faultsOf(option: ConfigOption, raw: unknown, text: string | undefined): Fault[] {
   if (option.type === 'list' && Array.isArray(raw))
-    return raw.flatMap((item, index) => entryFaults(option, item, index))
+    return raw.flatMap((item, index) => entryFaults(option, item, index, raw))
   if (fits(option, raw)) return []
-  const is = text === undefined ? 'has no value' : `is ${text}`
+  const is = text === undefined ? 'has no value' : `is ${option.problemOf ? 'no list' : text}`
   return [{ message: `${option.key} ${is}; expected ${expectedOf(option)}${hint(option, raw)}` }]
 }
 
-function entryFaults(option: ConfigOption, entry: unknown, item: number): Fault[] {
+function entryFaults(option: ConfigOption, entry: unknown, item: number, list: readonly unknown[]): Fault[] {
+  if (option.problemOf !== undefined) return checkedEntry(option, entry, item, list)
   const holds = `${option.key} holds ${typeof entry === 'string' ? inQuotes(entry) : 'an entry that is not a text'}`
   if (typeof entry !== 'string' || !option.pattern?.test(entry)) {
     return [{ message: `${holds}; expected ${option.expected}`, item }]
@@ -221,6 +222,12 @@ function entryFaults(option: ConfigOption, entry: unknown, item: number): Fault[
   const key = entry.slice(0, entry.indexOf('=')).toLowerCase()
   const refused = Object.entries(option.refused ?? {}).find(([name]) => name.toLowerCase() === key)
   return refused ? [{ message: `${holds}, which is not allowed here: ${refused[1]}`, item }] : []
+}
+
+function checkedEntry(option: ConfigOption, entry: unknown, item: number, list: readonly unknown[]): Fault[] {
+  const before = list.slice(0, item).filter(each => typeof each === 'string')
+  const problem = typeof entry === 'string' ? option.problemOf?.(entry, before) : 'an entry is not a text'
+  return problem === undefined ? [] : [{ message: `${option.key}: ${problem}`, item }]
 }
 
 function fits(option: ConfigOption, raw: unknown): boolean {

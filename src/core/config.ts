@@ -2,6 +2,7 @@
  * The settings: one table, `configOptions`, says everything about every option; the type, the defaults, the two
  * generated files, the checks and the suggestions all follow from it.
  */
+import { FENCE_EXAMPLE, fenceDeviceProblem } from './fence.ts'
 
 /** One row of the table of options. */
 export interface ConfigOption {
@@ -22,6 +23,10 @@ export interface ConfigOption {
   readonly expected?: string
   /** For a list of `Key=value`: keys that are refused, and why. */
   readonly refused?: Readonly<Record<string, string>>
+  /** What is wrong with an entry of a list, given those before it. Such entries may hold secrets, so no message repeats them. */
+  readonly problemOf?: (entry: string, before: readonly string[]) => string | undefined
+  /** What parts the entries of a list in one word of a command line, where a comma may be part of an entry. */
+  readonly separator?: RegExp
   /** Active in the file made at first use; all others are comments there. */
   readonly important?: true
 }
@@ -219,6 +224,15 @@ export const configOptions = [
     help: "The address that migration data goes to, such as 'tcp://%n-mig'; %n is the name of the target node. When it is empty, libvirt chooses.",
     pattern: /^([a-z]+:\/\/[\x21-\x7e]*%n[\x21-\x7e]*)?$/,
     expected: "empty ('') or a URI with %n for the target node, such as 'tcp://%n-mig'",
+  },
+  {
+    key: 'fence.devices',
+    type: 'list',
+    default: [],
+    help: "How to cut a node's power, for havirt node fence: a node, its fence agent (Debian's fence-agents), and the agent's own parameters. A parameter written as name=@FILE has the first line of FILE as its value; passwords must be written so, and only root may be able to read FILE. A value with spaces goes in double quotes.",
+    expected: `entries such as '${FENCE_EXAMPLE}'`,
+    problemOf: fenceDeviceProblem,
+    separator: /,\s*(?=[^\s,=]+\s+fence_)/,
   },
   {
     key: 'output.format',

@@ -89,6 +89,15 @@ export function diskIdentity(source: DiskSource): string | undefined {
   }
 }
 
+/** Under which name a node's facts on a disk are kept; undefined for one that has no place on a node. */
+export function placeOf(source: DiskSource): string | undefined {
+  return source.kind === 'volume'
+    ? `volume:${source.pool}/${source.volume}`
+    : 'path' in source
+      ? source.path
+      : undefined
+}
+
 // --- Reading
 
 /** The tree of a definition. Throws XmlError when the text is not XML or no domain. */

@@ -20,8 +20,12 @@ export function applyStep(cluster: Cluster, one: Step): Cluster {
         one.uuid,
         before => before && { ...before, state: 'running', stateReason: 0 },
       )
+    case 'disableAutostart':
+      return withDomain(cluster, one.node, one.uuid, before => before && { ...before, autostart: false })
     case 'migrateDomain':
       return migrated(cluster, one)
+    case 'abortMigration':
+      return withDomain(cluster, one.to, one.uuid, ended)
     case 'undefineDomain':
       return withDomain(cluster, one.node, one.uuid, before =>
         before?.active ? { ...before, persistent: false } : undefined,

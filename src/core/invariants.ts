@@ -3,9 +3,10 @@
  * each rule is written down here a second time, so that one mistake is not enough.
  */
 import type { Cluster } from './cluster.ts'
-import type { Disk } from './domain.ts'
+import type { Domain } from './domain.ts'
 import { diskIdentity, exclusiveDisks } from './domain-xml.ts'
 import { applyStep } from './effect.ts'
+import type { Ledger } from './ledger.ts'
 import type { DomainOnNode, UpNode } from './node.ts'
 import type { Step } from './step.ts'
 
@@ -30,7 +31,12 @@ export function violations(cluster: Cluster, steps: readonly Step[]): Violation[
 function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): Violation[] {
   switch (one.step) {
     case 'createDomain':
-      return [...everyNodeHeard(cluster, one.domain), ...nobodyHas(cluster, one), ...definitionIsKnown(cluster, one)]
+      return [
+        ...everyNodeHeard(cluster, one.domain),
+        ...nobodyHas(cluster, one),
+        ...definitionIsKnown(cluster, one),
+        ...mayReceive(cluster, one.node, one.domain),
+      ]
     case 'resumeDomain':
       return [
         ...everyNodeHeard(cluster, one.domain),
@@ -38,7 +44,14 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
         ...nobodyElseHas(cluster, one),
       ]
     case 'migrateDomain':
-      return [...activeOnlyOn(cluster, one.uuid, one.domain, one.from), ...canReceive(cluster, one)]
+      return [
+        ...activeOnlyOn(cluster, one.uuid, one.domain, one.from),
+        ...canReceive(cluster, one),
+        ...mayReceive(cluster, one.to, one.domain),
+        ...staysAsleep(cluster, one),
+      ]
+    case 'abortMigration':
+      return isUnderWay(cluster, one)
     case 'shutdownDomain':
     case 'destroyDomain':
       return [...activeOnlyOn(cluster, one.uuid, one.domain, one.node), ...intentRecorded(one, before)]
@@ -46,6 +59,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
     case 'resetDomain':
     case 'suspendDomain':
     case 'setMaxDowntime':
+    case 'disableAutostart':
       return activeOnlyOn(cluster, one.uuid, one.domain, one.node)
     case 'undefineDomain':
       return nothingLost(cluster, one, before)
@@ -62,16 +76,26 @@ function heard(cluster: Cluster): { name: string; seen: UpNode }[] {
 
 function everyNodeHeard(cluster: Cluster, domain: string): Violation[] {
   return [...cluster.nodes.values()]
-    .filter(({ seen }) => seen.state !== 'up')
+    .filter(
+      ({ seen, ledger }) =>
+        seen.state === 'busy' ||
+        (seen.state === 'unreachable' && !vouchedFor(ledger)) ||
+        (seen.state === 'up' && seen.inquiryProblem !== undefined),
+    )
     .map(({ name }) => ({ rule: 2, problem: `${domain} would run although ${name} was not heard` }))
+}
+
+/** Somebody said that it is off, and it has not answered since. */
+function vouchedFor({ down }: Ledger): boolean {
+  return down !== undefined && down.answered === undefined
 }
 
 /** Rule 1 in full: the name, the uuid, a saved image, and every disk that only one may write. */
 function nobodyHas(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }>): Violation[] {
-  const disks = disksOf(cluster, one.domain)
+  const disks = calledAnywhere(cluster, cluster.definitions.get(one.domain)?.domain)
   return heard(cluster).flatMap(({ name, seen }) =>
     seen.domains
-      .filter(other => isPresentRival(other, one, disks))
+      .filter(other => isPresentRival(other, seen, one, disks))
       .map(other => ({
         rule: 1,
         problem: `${one.domain} would start on ${one.node} while ${other.name} is present on ${name}`,
@@ -84,10 +108,10 @@ function nobodyElseHas(cluster: Cluster, one: Extract<Step, { step: 'resumeDomai
   const own = heard(cluster)
     .find(({ name }) => name === one.node)
     ?.seen.domains.find(({ uuid }) => uuid === one.uuid)?.definition
-  const disks = identitiesOf(own === undefined ? [] : exclusiveDisks(own))
+  const disks = calledAnywhere(cluster, own)
   return heard(cluster).flatMap(({ name, seen }) =>
     seen.domains
-      .filter(other => (other.uuid === one.uuid ? other.managedSave : isPresentRival(other, one, disks)))
+      .filter(other => (other.uuid === one.uuid ? other.managedSave : isPresentRival(other, seen, one, disks)))
       .map(other => ({
         rule: 1,
         problem: `${one.domain} would run on ${one.node} while ${other.name} is present on ${name}`,
@@ -95,24 +119,50 @@ function nobodyElseHas(cluster: Cluster, one: Extract<Step, { step: 'resumeDomai
   )
 }
 
-function isPresentRival(other: DomainOnNode, one: { domain: string; uuid: string }, disks: ReadonlySet<string>) {
-  return (other.active || other.managedSave) && isSame(other, one, disks)
+type Named = { domain: string; uuid: string }
+
+function isPresentRival(other: DomainOnNode, seen: UpNode, one: Named, disks: ReadonlySet<string>): boolean {
+  return (other.active || other.managedSave) && isSame(other, seen, one, disks)
 }
 
-function isSame(other: DomainOnNode, one: { domain: string; uuid: string }, disks: ReadonlySet<string>): boolean {
+function isSame(other: DomainOnNode, seen: UpNode, one: Named, disks: ReadonlySet<string>): boolean {
   if (other.name === one.domain || other.uuid === one.uuid) return true
   // Whose definition cannot be read may hold any disk.
   if (other.definition === undefined) return disks.size > 0
-  return [...identitiesOf(exclusiveDisks(other.definition))].some(disk => disks.has(disk))
+  return [...calledOn(seen, other.definition)].some(each => disks.has(each) || isPartOfOne(each, disks))
 }
 
-function disksOf(cluster: Cluster, domain: string): Set<string> {
-  const definition = cluster.definitions.get(domain)?.domain
-  return identitiesOf(definition === undefined ? [] : exclusiveDisks(definition))
+/** The domain's disks by every name that any node has for them. */
+function calledAnywhere(cluster: Cluster, domain: Domain | undefined): Set<string> {
+  if (domain === undefined) return new Set()
+  const texts = exclusiveDisks(domain).flatMap(({ source }) => diskIdentity(source) ?? [])
+  return new Set([...texts, ...heard(cluster).flatMap(({ seen }) => [...calledOn(seen, domain)])])
 }
 
-function identitiesOf(disks: readonly Disk[]): Set<string> {
-  return new Set(disks.flatMap(disk => diskIdentity(disk.source) ?? []))
+/** The same by the names of one node: what the definition says, where that leads, and what is there. */
+function calledOn(seen: UpNode, domain: Domain): Set<string> {
+  const names = new Set<string>()
+  for (const { source } of exclusiveDisks(domain)) {
+    const text = diskIdentity(source)
+    if (text === undefined) continue
+    const facts = seen.paths.get('path' in source ? source.path : text)
+    const behind = facts?.canonical && diskIdentity({ kind: 'file', path: facts.canonical })
+    for (const name of [text, facts?.identity, behind]) if (name) names.add(name)
+  }
+  return names
+}
+
+/** A disk and a partition of it are written both; two partitions of it are two disks. */
+function isPartOfOne(name: string, disks: ReadonlySet<string>): boolean {
+  const whole = (part: string) => {
+    const parents: string[] = []
+    for (let cut = part.lastIndexOf('-part'); cut > 0; cut = part.lastIndexOf('-part', cut - 1)) {
+      if (!/^(-part\d+)+$/.test(part.slice(cut))) break
+      parents.push(part.slice(0, cut))
+    }
+    return parents
+  }
+  return whole(name).some(each => disks.has(each)) || [...disks].some(disk => whole(disk).includes(name))
 }
 
 function definitionIsKnown(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }>): Violation[] {
@@ -126,7 +176,9 @@ function activeOnlyOn(cluster: Cluster, uuid: string, domain: string, node: stri
   const elsewhere = on.filter(({ name }) => name !== node)
   if (elsewhere.length > 0)
     return elsewhere.map(({ name }) => ({ rule: 1, problem: `${domain} is also present on ${name}` }))
-  return on.length === 1 ? [] : [{ rule: 6, problem: `${domain} was not seen active on ${node}` }]
+  if (on.length !== 1) return [{ rule: 6, problem: `${domain} was not seen active on ${node}` }]
+  const stray = on[0]?.seen.domains.some(each => each.uuid === uuid && each.unlistedPid !== undefined)
+  return stray ? [{ rule: 6, problem: `libvirt on ${node} does not list ${domain}, or not all of it` }] : []
 }
 
 function canReceive(
@@ -138,6 +190,47 @@ function canReceive(
   if (from === to) return [{ rule: 1, problem: `${domain} would move from ${from} to itself` }]
   const saved = target.seen.domains.some(each => each.uuid === uuid && each.managedSave)
   return saved ? [{ rule: 1, problem: `${to} holds a saved image of ${domain}` }] : []
+}
+
+/** Rule 8, and what is said of confirmed down: maintenance and a return that nobody reconciled keep everything away. */
+function mayReceive(cluster: Cluster, node: string, domain: string): Violation[] {
+  const { maintenance, down } = cluster.nodes.get(node)?.ledger ?? {}
+  return [
+    ...(maintenance === undefined
+      ? []
+      : [{ rule: 8, problem: `${domain} would arrive on ${node}, which is in maintenance` }]),
+    ...(down === undefined
+      ? []
+      : [{ rule: 2, problem: `${domain} would arrive on ${node}, which was confirmed down and is not reconciled` }]),
+  ]
+}
+
+/** A running source and a target that waits for it: anything else is no migration that could be ended. */
+function isUnderWay(
+  cluster: Cluster,
+  { domain, uuid, from, to }: Extract<Step, { step: 'abortMigration' }>,
+): Violation[] {
+  const ends = heard(cluster).flatMap(({ name, seen }) =>
+    seen.domains.filter(each => each.uuid === uuid && each.active).map(each => ({ name, waits: waits(each) })),
+  )
+  const source = ends.find(({ name }) => name === from)
+  const target = ends.find(({ name }) => name === to)
+  return ends.length === 2 && source?.waits === false && target?.waits === true
+    ? []
+    : [{ rule: 6, problem: `${domain} was not seen moving from ${from} to ${to}` }]
+}
+
+/** virDomainPausedReason MIGRATION or STARTING_UP: the end of a migration that never ran. */
+function waits({ state, stateReason }: DomainOnNode): boolean {
+  return state === 'paused' && (stateReason === 2 || stateReason === 11)
+}
+
+/** Should the definition stay behind on the source, its machine must not start it when it boots. */
+function staysAsleep(cluster: Cluster, { domain, from, uuid }: Extract<Step, { step: 'migrateDomain' }>): Violation[] {
+  const source = heard(cluster).find(({ name }) => name === from)
+  return source?.seen.domains.some(each => each.uuid === uuid && each.autostart)
+    ? [{ rule: 1, problem: `${from} would start ${domain} by itself if its definition stays behind` }]
+    : []
 }
 
 function intentRecorded(one: { domain: string; uuid: string }, before: readonly Step[]): Violation[] {
@@ -162,19 +255,40 @@ function nothingLost(
   ]
 }
 
-/** Rule 8: no step may bring a node over its capacity that was within it before. */
+/** Rule 8: no step may bring a node over its capacity that was within it before, by memory or by vCPUs. */
 function overcommitted(before: Cluster, after: Cluster): Violation[] {
-  return heard(after).flatMap(({ name, seen }) => {
-    const was = heard(before).find(node => node.name === name)?.seen
-    const over = memoryOver(after, seen)
-    return over > 0 && was !== undefined && over > Math.max(0, memoryOver(before, was))
-      ? [{ rule: 8, problem: `${name} would lack ${over} MiB of memory` }]
-      : []
-  })
+  return [...after.nodes.keys()].flatMap(name =>
+    (['memoryMiB', 'vcpus'] as const).flatMap(what => {
+      const awaited = awaitedOn(before, after, name)
+      const over = excess(after, name, what, awaited)
+      return over > 0 && over > Math.max(0, excess(before, name, what, awaited))
+        ? [{ rule: 8, problem: `${name} would lack ${over} ${what === 'vcpus' ? 'vCPUs' : 'MiB of memory'}` }]
+        : []
+    }),
+  )
 }
 
-function memoryOver(cluster: Cluster, seen: UpNode): number {
-  const { reservedMemoryMiB, memoryRatio } = cluster.config.node
-  const held = seen.domains.reduce((sum, domain) => sum + (domain.active ? domain.memoryMiB : 0), 0)
-  return held - Math.floor((seen.memoryMiB - reservedMemoryMiB) * memoryRatio)
+/** What is reserved for domains that are still to arrive after the step; nobody has to make room for those who reserved later. */
+function awaitedOn(before: Cluster, after: Cluster, name: string): Ledger['reservations'] {
+  const [had, has] = [before, after].map(cluster => new Set(activeOn(cluster, name).map(({ uuid }) => uuid)))
+  const reservations = after.nodes.get(name)?.ledger.reservations ?? []
+  const ours = reservations.findIndex(({ uuid }) => has?.has(uuid) && !had?.has(uuid))
+  return (ours < 0 ? reservations : reservations.slice(0, ours)).filter(({ uuid }) => !has?.has(uuid))
+}
+
+function activeOn(cluster: Cluster, name: string): DomainOnNode[] {
+  const seen = cluster.nodes.get(name)?.seen
+  return seen?.state === 'up' ? seen.domains.filter(domain => domain.active) : []
+}
+
+/** How far a node is beyond its capacity, with what it awaits. */
+function excess(cluster: Cluster, name: string, what: 'memoryMiB' | 'vcpus', awaited: Ledger['reservations']): number {
+  const node = cluster.nodes.get(name)
+  if (node?.seen.state !== 'up') return 0
+  const { reservedMemoryMiB, memoryRatio, vcpuRatio } = cluster.config.node
+  const capacity =
+    what === 'vcpus'
+      ? Math.floor(node.seen.cpus * vcpuRatio)
+      : Math.floor((node.seen.memoryMiB - reservedMemoryMiB) * memoryRatio)
+  return [...activeOn(cluster, name), ...awaited].reduce((sum, each) => sum + each[what], 0) - capacity
 }

@@ -16,6 +16,8 @@ export type Verdict =
   | 'destroyTargetResumeSource'
   /** It runs on the target, and the source still holds a paused copy that must never run again. */
   | 'destroySource'
+  /** Neither has it: it ended while it moved. */
+  | 'off'
   /** It runs on both. Nobody touches anything. */
   | 'twice'
   /** Nobody can say which copy is the right one. Nobody touches anything. */
@@ -26,6 +28,7 @@ const PAUSED_FOR_MIGRATION = 2
 
 /** The verdict on the two ends, once no job is under way. Safety rule table "Broken or interrupted migration". */
 export function judgeMigration(source: End, target: End): Verdict {
+  if (source === 'absent' && target === 'absent') return 'off'
   if (brokenInPostCopy(source) || brokenInPostCopy(target)) return 'unclear'
   if (isRunning(target)) return afterTargetRan(source)
   if (isRunning(source)) return waitsUnrun(target) ? 'destroyTarget' : target === 'absent' ? 'stayed' : 'unclear'

@@ -1,5 +1,6 @@
 /** A node: what the store remembers of it, and what one observation saw. Facts only. */
 import type { Domain } from './domain.ts'
+import type { Down, Ledger } from './ledger.ts'
 
 /** What `node update` recorded: enough to know the node again (rule 7) and to print `node list` without asking it. */
 export interface NodeRecord {
@@ -55,6 +56,8 @@ export interface DomainOnNode {
   /** Its live definition; absent when the XML could not be read (`problem` says why) or was not asked for. */
   readonly definition?: Domain
   readonly problem?: string
+  /** The process id of a QEMU that runs the domain although libvirt there does not list it; virsh cannot reach it. */
+  readonly unlistedPid?: number
 }
 
 /** What a node knows about one path that a domain needs. */
@@ -63,8 +66,36 @@ export interface PathFacts {
   readonly kind: 'file' | 'block' | 'folder' | 'other' | 'missing'
   /** The filesystem's type as stat(1) names it, `nfs`, `ext2/ext3`, ... */
   readonly filesystem?: string
-  /** What a block device is, on every node alike: its WWID, multipath or LVM id, or DRBD minor. */
+  /** What it is: words that are equal for two names of one disk. For what only its node can tell see {@link localIdentity}. */
   readonly identity?: string
+  /** Where a file or folder really is, with no link on the way. Device nodes are numbered anew at each boot, so they have none. */
+  readonly canonical?: string
+}
+
+/** An identity that holds on one node only: the same words of another node mean another disk. */
+export function localIdentity(node: string, what: string): string {
+  return `local:${node}:${what}`
+}
+
+/** True when two nodes can compare it. */
+export function isSharedIdentity(identity: string): boolean {
+  return !identity.startsWith('local:')
+}
+
+/** The identity of a partition, by that of its disk. */
+export function partitionOf(disk: string, number: string): string {
+  return `${disk}-part${number}`
+}
+
+/** The identity of the disk that a partition, perhaps of a partition, is on; of a disk its own. */
+export function wholeOf(identity: string): string {
+  return identity.replace(/(-part\d+)+$/, '')
+}
+
+/** Whether two identities share bytes: they are the same, or one is a partition of the other. Two partitions are two disks. */
+export function overlap(a: string, b: string): boolean {
+  const [whole, part] = a.length < b.length ? [a, b] : [b, a]
+  return a === b || (part.startsWith(`${whole}-part`) && wholeOf(part) === wholeOf(whole))
 }
 
 /** libvirt's own verdict on a CPU (virCPUCompareResult), or why there is none. */
@@ -102,11 +133,19 @@ export interface SilentNode {
   readonly hint: string
 }
 
-/** One node of the cluster: its record, and what this observation saw. */
+/** One node of the cluster: its record, what was written down about it, and what this observation saw. */
 export interface Node {
   readonly name: string
   readonly record: NodeRecord
+  readonly ledger: Ledger
   readonly seen: UpNode | SilentNode
+  /** It was confirmed down and answered this look, and what runs there runs nowhere else: that has just been forgotten. */
+  readonly lapsed?: Down
+}
+
+/** True when the node counts as off: it does not answer, and somebody vouches for it. One that answers, however badly, is not. */
+export function isConfirmedDown({ ledger, seen }: Pick<Node, 'ledger' | 'seen'>): boolean {
+  return ledger.down !== undefined && ledger.down.answered !== true && seen.state === 'unreachable'
 }
 
 /** A node's name reaches ssh, file names and tables: letters and digits first, nothing that an option or a path could be. */

@@ -2,22 +2,35 @@
 import type { Cluster } from './cluster.ts'
 import { upNodes } from './cluster.ts'
 import type { Disk, Domain } from './domain.ts'
-import { load, type Node, type UpNode } from './node.ts'
+import { placeOf } from './domain-xml.ts'
+import type { Reservation } from './ledger.ts'
+import { isSharedIdentity, load, type Node, type UpNode } from './node.ts'
 import { type Refusal, refuse, refuseSilent } from './refusal.ts'
 
 /** What an observation must ask of a node before the domain can be placed there. */
 export interface Needs {
   readonly paths: readonly string[]
+  /** `pool/volume`. */
+  readonly volumes: readonly string[]
   readonly devices: readonly string[]
+}
+
+/** The paths and volumes that these disks are; a disk over the network or an empty drive is neither. */
+export function placesOf(disks: readonly Disk[]): { paths: string[]; volumes: string[] } {
+  const sources = disks.map(({ source }) => source)
+  const paths = sources.flatMap(source => ('path' in source ? [source.path] : []))
+  const volumes = sources.flatMap(source => (source.kind === 'volume' ? [`${source.pool}/${source.volume}`] : []))
+  return { paths: [...new Set(paths)], volumes: [...new Set(volumes)] }
 }
 
 /** The paths and network devices that the domain needs on its node. */
 export function needsOf(domain: Domain): Needs {
-  const disks = domain.disks.flatMap(({ source }) => ('path' in source ? [source.path] : []))
+  const disks = placesOf(domain.disks)
   const bridges = domain.interfaces.flatMap(({ kind, source }) =>
     (kind === 'bridge' || kind === 'direct') && source !== undefined ? [source] : [],
   )
-  return { paths: [...new Set([...disks, ...boundPaths(domain)])], devices: [...new Set(bridges)] }
+  const paths = [...new Set([...disks.paths, ...boundPaths(domain)])]
+  return { paths, volumes: disks.volumes, devices: [...new Set(bridges)] }
 }
 
 /** Files of one node that belong to the domain: UEFI variables, TPM state. Devices of the host have no path. */
@@ -25,23 +38,45 @@ function boundPaths(domain: Domain): string[] {
   return domain.nodeBound.flatMap(({ what }) => (what.startsWith('/') ? [what] : []))
 }
 
-/** Room for domains on a node: capacity by the configured ratios, less what its active domains hold. */
-export function room(cluster: Cluster, node: UpNode): { memoryMiB: number; vcpus: number } {
+/** Room for domains on a node: capacity by the configured ratios, less what its active domains hold and what is reserved. */
+export function room(
+  cluster: Pick<Cluster, 'config'>,
+  node: Answering,
+  except?: string,
+): { memoryMiB: number; vcpus: number } {
   const { reservedMemoryMiB, memoryRatio, vcpuRatio } = cluster.config.node
-  const held = load(node)
+  const held = load(node.seen)
+  const reserved = reservations(node, except)
+  const sum = (what: 'memoryMiB' | 'vcpus') => reserved.reduce((total, each) => total + each[what], held[what])
   return {
-    memoryMiB: Math.floor((node.memoryMiB - reservedMemoryMiB) * memoryRatio) - held.memoryMiB,
-    vcpus: Math.floor(node.cpus * vcpuRatio) - held.vcpus,
+    memoryMiB: Math.floor((node.seen.memoryMiB - reservedMemoryMiB) * memoryRatio) - sum('memoryMiB'),
+    vcpus: Math.floor(node.seen.cpus * vcpuRatio) - sum('vcpus'),
   }
+}
+
+/** A node that answered. */
+type Answering = Node & { readonly seen: UpNode }
+
+/**
+ * What is reserved for domains that are still to arrive; one that is active there already is counted as such. Who reserved first
+ * comes first: of two that reserved the last room at one moment, exactly one sees the other before itself.
+ */
+export function reservations({ ledger, seen }: Answering, except?: string): Reservation[] {
+  const here = new Set(seen.domains.filter(({ active }) => active).map(({ uuid }) => uuid))
+  const ours = ledger.reservations.findIndex(({ uuid }) => uuid === except)
+  const first = ours < 0 ? ledger.reservations : ledger.reservations.slice(0, ours)
+  return first.filter(({ uuid }) => !here.has(uuid))
 }
 
 /** Every reason why this node cannot host the domain; empty when it can. A silent node cannot be asked, so it cannot host. */
 export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
   const { seen, name } = node
   if (seen.state !== 'up') return [refuseSilent(name, seen)]
+  const standing = notReceiving(node)
+  if (standing.length > 0) return standing
   if (seen.inquiryProblem !== undefined) return [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
   return [
-    ...lackOfRoom(cluster, domain, name, seen),
+    ...lackOfRoom(cluster, domain, { ...node, seen }),
     ...missingDisks(domain, name, seen),
     ...missingNetworks(domain, name, seen),
     ...unfitCpu(domain, name, seen),
@@ -50,23 +85,30 @@ export function objections(cluster: Cluster, domain: Domain, node: Node): Refusa
   ]
 }
 
-function lackOfRoom(cluster: Cluster, domain: Domain, node: string, seen: UpNode): Refusal[] {
-  const free = room(cluster, seen)
+/** A node in maintenance receives nothing (rule 8), nor does one that answers again but was called down and is not reconciled. */
+function notReceiving({ name, ledger }: Node): Refusal[] {
+  const { maintenance, down } = ledger
+  return [
+    ...(maintenance === undefined
+      ? []
+      : [refuse('maintenance', { node: name, by: maintenance.by, since: maintenance.since })]),
+    ...(down === undefined ? [] : [refuse('returned', { node: name, by: down.by, since: down.since })]),
+  ]
+}
+
+function lackOfRoom(cluster: Cluster, domain: Domain, node: Answering): Refusal[] {
+  const free = room(cluster, node, domain.uuid)
+  const about = { domain: domain.name, node: node.name, reserved: reservedTexts(reservations(node, domain.uuid)) }
   const refusals: Refusal[] = []
-  if (domain.memoryMiB > free.memoryMiB) {
-    refusals.push(
-      refuse('memory', {
-        domain: domain.name,
-        node,
-        neededMiB: domain.memoryMiB,
-        freeMiB: Math.max(0, free.memoryMiB),
-      }),
-    )
-  }
-  if (domain.vcpus > free.vcpus) {
-    refusals.push(refuse('vcpus', { domain: domain.name, node, needed: domain.vcpus, free: Math.max(0, free.vcpus) }))
-  }
+  if (domain.memoryMiB > free.memoryMiB)
+    refusals.push(refuse('memory', { ...about, neededMiB: domain.memoryMiB, freeMiB: Math.max(0, free.memoryMiB) }))
+  if (domain.vcpus > free.vcpus)
+    refusals.push(refuse('vcpus', { ...about, needed: domain.vcpus, free: Math.max(0, free.vcpus) }))
   return refusals
+}
+
+function reservedTexts(reserved: readonly Reservation[]): string[] {
+  return reserved.map(({ domain, memoryMiB, by }) => `${memoryMiB} MiB for ${domain} by ${by}`)
 }
 
 function missingDisks(domain: Domain, node: string, seen: UpNode): Refusal[] {
@@ -76,8 +118,9 @@ function missingDisks(domain: Domain, node: string, seen: UpNode): Refusal[] {
 function missingDisk(domain: string, { source }: Disk, node: string, seen: UpNode): Refusal[] {
   if (source.kind === 'volume' && !seen.pools.includes(source.pool))
     return [refuse('poolMissing', { domain, node, pool: source.pool })]
-  if ('path' in source && seen.paths.get(source.path)?.exists === false)
-    return [refuse('diskMissing', { domain, node, path: source.path })]
+  const place = placeOf(source)
+  if (place !== undefined && seen.paths.get(place)?.exists === false)
+    return [refuse('diskMissing', { domain, node, path: place })]
   return []
 }
 
@@ -138,10 +181,11 @@ const SHARED_FILESYSTEMS = new Set([
 /** Why a disk that the domain keeps open would not be the same one on the target; empty when every disk is shared. */
 export function unsharedDisks(domain: Domain, from: UpNode, to: UpNode): Refusal[] {
   return domain.disks.flatMap(({ source }) => {
-    const why = 'path' in source ? unshared(source.path, from, to) : undefined
-    return why === undefined || !('path' in source)
-      ? []
-      : [refuse('diskNotShared', { domain: domain.name, path: source.path, why })]
+    const path = placeOf(source)
+    // A volume of a network pool has no path on any node, and nothing to compare.
+    if (path === undefined || (source.kind === 'volume' && !from.paths.has(path) && !to.paths.has(path))) return []
+    const why = unshared(path, from, to) ?? differentFile(path, from, to)
+    return why === undefined ? [] : [refuse('diskNotShared', { domain: domain.name, path, why })]
   })
 }
 
@@ -158,12 +202,23 @@ function unshared(path: string, from: UpNode, to: UpNode): string | undefined {
   // A path that is missing on the target has its own refusal, which says more.
   if (there?.exists === false) return undefined
   if (here === undefined || there === undefined) return 'it could not be looked at on both nodes'
-  if (here.kind === 'block') return differentDevice(here.identity, there.identity)
+  if (here.kind === 'block') return differentDevice(shared(here.identity), shared(there.identity))
   // Both ends: where the share is not mounted, the same path is another file.
   const local = [here, there].find(({ filesystem }) => !SHARED_FILESYSTEMS.has(filesystem ?? ''))
   return local === undefined
     ? undefined
     : `it lies on ${local.filesystem ?? 'an unknown filesystem'}, which one host mounts`
+}
+
+/** One path on two shares: each node would write a file of its own. */
+function differentFile(path: string, from: UpNode, to: UpNode): string | undefined {
+  const [here, there] = [shared(from.paths.get(path)?.identity), shared(to.paths.get(path)?.identity)]
+  return here === undefined || there === undefined ? undefined : differentDevice(here, there)
+}
+
+/** What another host can compare. */
+function shared(identity: string | undefined): string | undefined {
+  return identity !== undefined && isSharedIdentity(identity) ? identity : undefined
 }
 
 function differentDevice(here: string | undefined, there: string | undefined): string | undefined {
@@ -175,7 +230,7 @@ function differentDevice(here: string | undefined, there: string | undefined): s
 /** The nodes that can host the domain, best first: the most memory left, then the most vCPUs, then by name. */
 export function candidates(cluster: Cluster, domain: Domain): string[] {
   const fit = upNodes(cluster).filter(node => objections(cluster, domain, node).length === 0)
-  const left = new Map(fit.map(node => [node.name, room(cluster, node.seen)]))
+  const left = new Map(fit.map(node => [node.name, room(cluster, node, domain.uuid)]))
   const value = (name: string, what: 'memoryMiB' | 'vcpus') => left.get(name)?.[what] ?? 0
   return fit
     .map(node => node.name)

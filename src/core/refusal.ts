@@ -15,6 +15,7 @@ export interface RefusalFacts {
   sameUuid: { domain: string; other: string; node: string; uuid: string }
   diskHeld: { domain: string; disk: string; holder: string; node: string }
   unreadable: { domain: string; other: string; node: string; problem: string }
+  unlisted: { domain: string; other: string; node: string; pid: number }
   presentTwice: { domain: string; nodes: readonly string[]; migrating: boolean }
   changing: { domain: string }
   unreachable: { node: string; state: 'unreachable' | 'busy'; problem: string; hint: string }
@@ -26,8 +27,12 @@ export interface RefusalFacts {
   wrongState: { domain: string; node: string; state: string; wanted: string }
   alreadyThere: { domain: string; node: string }
   notHere: Record<never, never>
-  memory: { domain: string; node: string; neededMiB: number; freeMiB: number }
-  vcpus: { domain: string; node: string; needed: number; free: number }
+  memory: { domain: string; node: string; neededMiB: number; freeMiB: number; reserved: readonly string[] }
+  vcpus: { domain: string; node: string; needed: number; free: number; reserved: readonly string[] }
+  maintenance: { node: string; by: string; since: string }
+  returned: { node: string; by: string; since: string }
+  fenceLapsed: { node: string; said: string }
+  migrating: { domain: string; from: string; to: string; percent: number | undefined }
   diskMissing: { domain: string; node: string; path: string }
   poolMissing: { domain: string; node: string; pool: string }
   networkMissing: { domain: string; node: string; network: string }
@@ -39,10 +44,15 @@ export interface RefusalFacts {
   hugePages: { domain: string; node: string }
   probeFailed: { node: string; problem: string }
   claimed: { domain: string; owner: string; since: string; verb: string }
+  inDoubt: { domain: string; other: string; node: string; command: string }
   notPersistent: { domain: string; node: string }
   nodeNotEmpty: { node: string; domains: readonly string[] }
   nobodyFits: { domain: string }
   nodeIdentity: { node: string; problem: string }
+  nodeAnswers: { node: string; state: 'up' | 'busy' }
+  nodeReached: { node: string; by: string; said: string }
+  noFenceDevice: { node: string }
+  notOff: { node: string; problem: string }
 }
 
 export type RefusalReason = keyof RefusalFacts
@@ -71,6 +81,16 @@ export function refuseSilent(node: string, { state, reason, hint }: SilentNode):
 export function describeRefusal(refusal: Refusal): RefusalText {
   const describe = texts[refusal.reason] as (facts: Refusal) => RefusalText
   return describe(refusal)
+}
+
+/** What is said of a QEMU that libvirt does not list. */
+export function unlistedWords(domain: string, node: string, pid: number): string {
+  return `${domain} runs on ${node} as process ${pid}, which libvirt there does not list`
+}
+
+/** libvirtd finds its own QEMUs again when it starts; one that it does not find has nobody who could shut it down. */
+export function unlistedFix(node: string, pid: number): string {
+  return `restart libvirtd there and look again: ssh ${node} systemctl restart libvirtd; if it stays so, end it from within, or: ssh ${node} kill ${pid}`
 }
 
 const texts: Texts = {
@@ -116,6 +136,10 @@ const texts: Texts = {
     why: `${other}, present on ${node}, cannot be read and may hold a disk of ${domain}: ${problem}`,
     next: `look at it by hand: virsh -c qemu+ssh://${node}/system dumpxml ${other}; stop it, or try again when it can be read`,
   }),
+  unlisted: ({ domain, other, node, pid }) => ({
+    why: `${unlistedWords(other, node, pid)}${domain === other ? '' : ` and may be ${domain} or hold a disk of it`}`,
+    next: unlistedFix(node, pid),
+  }),
   presentTwice: ({ domain, nodes, migrating }) => ({
     why: migrating
       ? `${domain} is on ${nodes.join(' and ')}: a migration is under way, or one broke`
@@ -130,7 +154,8 @@ const texts: Texts = {
   }),
   unreachable: ({ node, state, problem, hint }) => ({
     why: `${node} is ${state} and may be running anything: ${problem}`,
-    next: hint,
+    next:
+      state === 'busy' ? hint : `${hint}; if it is off: havirt node fence ${node}, or havirt node confirm-down ${node}`,
   }),
   autostart: ({ domain, node }) => ({
     why: `${domain} is set to autostart on ${node} and would start there by itself`,
@@ -164,13 +189,29 @@ const texts: Texts = {
     why: 'this machine is not a node of the cluster, so no node is the default',
     next: 'name the node, or use --auto',
   }),
-  memory: ({ domain, node, neededMiB, freeMiB }) => ({
-    why: `${domain} needs ${neededMiB} MiB, and ${node} has ${freeMiB} MiB left for domains`,
+  memory: ({ domain, node, neededMiB, freeMiB, reserved }) => ({
+    why: `${domain} needs ${neededMiB} MiB, and ${node} has ${freeMiB} MiB left for domains${reservedText(reserved)}`,
     next: 'choose another node (--auto finds one), move something away, or change node.memoryRatio or node.reservedMemoryMiB',
   }),
-  vcpus: ({ domain, node, needed, free }) => ({
-    why: `${domain} needs ${needed} vCPUs, and ${node} has ${free} left`,
+  vcpus: ({ domain, node, needed, free, reserved }) => ({
+    why: `${domain} needs ${needed} vCPUs, and ${node} has ${free} left${reservedText(reserved)}`,
     next: 'choose another node (--auto finds one), or raise node.vcpuRatio in config.yaml',
+  }),
+  maintenance: ({ node, by, since }) => ({
+    why: `${node} is in maintenance since ${since}, by ${by}`,
+    next: `choose another node, or end it: havirt node maintenanceoff ${node}`,
+  }),
+  returned: ({ node, by, since }) => ({
+    why: `${node} answers again, but ${by} confirmed it down at ${since} and what runs there now runs elsewhere, too`,
+    next: `look at it: havirt node scan; once nothing runs twice, ${node} can be used again`,
+  }),
+  fenceLapsed: ({ node, said }) => ({
+    why: `${node} was fenced, but its fence device does not say off any more: ${said}`,
+    next: `it counts as unknown again: fence it anew with havirt node fence ${node}, or wait until it answers`,
+  }),
+  migrating: ({ domain, from, to, percent }) => ({
+    why: `${domain} is still moving from ${from} to ${to}${percent === undefined ? '' : ` (${percent} %)`}, although whoever began it is gone`,
+    next: `wait for its end (--wait SECONDS does), or end it with: havirt domain stop ${domain}`,
   }),
   diskMissing: ({ domain, node, path }) => ({
     why: `the disk ${path} of ${domain} does not exist on ${node}`,
@@ -212,12 +253,16 @@ const texts: Texts = {
     next: `start it by hand on ${node}, or take <memoryBacking> and <numatune> out of its definition`,
   }),
   probeFailed: ({ node, problem }) => ({
-    why: `${node} could not be asked for disks and bridges: ${problem}`,
+    why: `${node} could not be asked for disks, bridges and processes: ${problem}`,
     next: `try by hand: ssh ${node} true`,
   }),
   claimed: ({ domain, owner, since, verb }) => ({
     why: `${domain} is claimed by ${owner} since ${since} (${verb})`,
-    next: `wait for it to end; if it is dead: havirt claim takeover ${domain}`,
+    next: `it gives signs of life: wait for its end (--wait SECONDS does); all claims: havirt claim list`,
+  }),
+  inDoubt: ({ domain, other, node, command }) => ({
+    why: `a command for ${other}, which shares its name or a disk with ${domain}, may still be carried out on ${node}: ${command}`,
+    next: `find out what became of it: havirt claim takeover ${other}`,
   }),
   notPersistent: ({ domain, node }) => ({
     why: `${domain} is not defined on ${node}, so there is nothing to adopt`,
@@ -232,6 +277,29 @@ const texts: Texts = {
     why: `${node} is not who it was: ${problem}`,
     next: 'check where the alias leads; if the machine was replaced: havirt node remove, then node update',
   }),
+  nodeAnswers: ({ node, state }) => ({
+    why: `${node} is ${state}: it answers, so it is not down`,
+    next:
+      state === 'up'
+        ? `see what runs there: havirt node scan ${node}; to start nothing more there: havirt node maintenanceon ${node}`
+        : `look on ${node} for a hung domain or storage; if it cannot be mended, cut its power by hand, then try again`,
+  }),
+  nodeReached: ({ node, by, said }) => ({
+    why: `${node} is not down: tried from ${by}, ${said}`,
+    next: `mend the way to it (network, ssh, libvirtd), or cut its power by hand, then try again`,
+  }),
+  noFenceDevice: ({ node }) => ({
+    why: `config.yaml names no fence device for ${node}`,
+    next: `add one to fence.devices (config.sample.yaml shows how), or cut its power by hand and say so: havirt node confirm-down ${node}`,
+  }),
+  notOff: ({ node, problem }) => ({
+    why: `the fence device of ${node} does not say that it is off: ${problem}`,
+    next: `look at the machine; fence it again: havirt node fence ${node}, or take the confirmation back: havirt node confirm-down --cancel ${node}`,
+  }),
+}
+
+function reservedText(reserved: readonly string[]): string {
+  return reserved.length === 0 ? '' : ` (reserved: ${reserved.join(', ')})`
 }
 
 const NODE_BOUND = { nvram: 'UEFI variables', tpm: 'TPM state', hostdev: 'a device of the host' } as const

@@ -44,7 +44,11 @@ export interface StepArgs {
   resumeDomain: OnNode
   /** Only before a migration that asks for it: libvirt keeps the value with the domain. */
   setMaxDowntime: OnNode & { readonly downtimeMs: number }
+  /** Before a migration: should the definition stay behind on the source, nothing must start it there by itself. */
+  disableAutostart: OnNode
   migrateDomain: OnDomain & { readonly from: string; readonly to: string; readonly options: MigrateOptions }
+  /** Ends the migration that is under way and waits until only the source has the domain. */
+  abortMigration: OnDomain & { readonly from: string; readonly to: string }
   /** Reads the inactive definition with its secrets and keeps it as conf/NAME.xml; the previous version is kept. */
   saveDefinition: OnNode & { readonly definition: string; readonly replacesSha256?: string }
   /** Removes the node's own definition, keeping its UEFI variables. A running domain runs on, transient. */
@@ -82,7 +86,9 @@ const texts: Texts = {
   suspendDomain: ({ domain, node }) => `pause ${domain} on ${node}; it stays in memory there`,
   resumeDomain: ({ domain, node }) => `let ${domain} on ${node} run on`,
   setMaxDowntime: ({ domain, downtimeMs }) => `let ${domain} stand still for at most ${downtimeMs} ms while it moves`,
+  disableAutostart: ({ domain, node }) => `turn off that ${node} starts ${domain} by itself when it boots`,
   migrateDomain: ({ domain, from, to }) => `move ${domain} from ${from} to ${to} while it runs`,
+  abortMigration: ({ domain, from, to }) => `end the migration of ${domain} from ${from} to ${to}; it stays on ${from}`,
   saveDefinition: ({ domain, node, replacesSha256 }) =>
     `${replacesSha256 === undefined ? 'keep' : 'replace'} the definition of ${domain} from ${node}`,
   undefineDomain: ({ domain, node }) => `take ${domain}'s own definition off ${node}, keeping its UEFI variables`,
@@ -92,8 +98,14 @@ const texts: Texts = {
       : `record that ${domain} may run, as asked`,
 }
 
+/** The node on which a step brings a domain to life or makes it arrive, if it does. */
+export function arrivalOf(one: Step): string | undefined {
+  if (one.step === 'createDomain') return one.node
+  return one.step === 'migrateDomain' ? one.to : undefined
+}
+
 /** The nodes that a step acts on. */
 export function nodesOf(one: Step): string[] {
-  if (one.step === 'migrateDomain') return [one.from, one.to]
+  if (one.step === 'migrateDomain' || one.step === 'abortMigration') return [one.from, one.to]
   return 'node' in one ? [one.node] : []
 }

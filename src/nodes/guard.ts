@@ -19,9 +19,10 @@ const LOCK_WAIT_SECONDS = 30
 export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced: 97 } as const
 
 /**
- * Arguments: uuid, generation, node id, `lock` or `nolock`, then the command. With `nolock` only the generation counts:
+ * Arguments: uuid, generation, node id, `lock`, `nolock` or `raise`, then the command. With `nolock` only the generation counts:
  * that is for ending a command which holds the lock, such as a migration. It records nothing, because without the lock it
- * could put its own generation over a newer one.
+ * could put its own generation over a newer one. `raise` records it on disk, too, where it outlives a reboot: a holder that was
+ * suspended with its machine right before it sent a command may send it to a node that has started anew since.
  *
  * The lock's descriptor is inherited by the command, so that the lock outlives this shell if somebody kills it. So the command
  * must not be the last line, which a shell runs in its own place: whoever ends the guard would end the command with it, and
@@ -31,27 +32,34 @@ export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced:
 const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4; shift 4
 fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
-folder=/run/havirt/guard
+folder=/run/havirt/guard kept=/var/lib/havirt/guard
 mkdir -p "$folder" || fail "cannot make $folder" 94
 grep -qxF "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
 exec 9>>"$folder/$uuid.lock" || fail "cannot open the lock" 94
 [ "$mode" = nolock ] || flock -w ${LOCK_WAIT_SECONDS} 9 || fail "another command for this domain still runs here" 96
-seen=0
-[ ! -e "$folder/$uuid.generation" ] || seen=$(cat "$folder/$uuid.generation") || fail "cannot read the generation" 94
-[ "$generation" -ge "$seen" ] || fail "generation $generation has been displaced by $seen" 97
-[ "$mode" = nolock ] || { echo "$generation" >"$folder/$uuid.new.$$" && mv "$folder/$uuid.new.$$" "$folder/$uuid.generation"; } || fail "cannot record the generation" 94
+for file in "$folder/$uuid.generation" "$kept/$uuid.generation"; do
+  [ -e "$file" ] || continue
+  seen=$(cat "$file") || fail "cannot read the generation" 94
+  [ "$generation" -ge "$seen" ] || fail "generation $generation has been displaced by $seen" 97
+done
+record() {
+  echo "$generation" >"$1/$uuid.new.$$" && { [ "$1" = "$folder" ] || sync "$1/$uuid.new.$$"; } &&
+    mv "$1/$uuid.new.$$" "$1/$uuid.generation" || fail "cannot record the generation in $1" 94
+}
+[ "$mode" = nolock ] || record "$folder"
+[ "$mode" != raise ] || { mkdir -p "$kept" && record "$kept" && sync "$kept"; } || fail "cannot record the generation in $kept" 94
 "$@"
 exit $?`
 
 /** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */
-export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' = 'lock'): string {
+export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' | 'raise' = 'lock'): string {
   const words = [ticket.uuid, String(ticket.generation), ticket.nodeId, mode].map(quote).join(' ')
   return `sh -c ${quote(GUARD)} havirt-guard ${words} ${remote}`
 }
 
-/** The line that only raises the generation, waiting for a command that still runs there: the first act of a take-over. */
+/** The line that only raises the generation, for good, waiting for a command that still runs there: the first act of a take-over. */
 export function raising(ticket: GuardTicket): string {
-  return guarded(ticket, 'true')
+  return guarded(ticket, 'true', 'raise')
 }
 
 /** The guard as a dry run explains it, once, in comments. */

@@ -1,15 +1,20 @@
 /** The nodes as the pipeline sees them: one seam, behind which are real machines or the simulator's. */
 import { randomUUID } from 'node:crypto'
 import { type Command, remoteLine } from '../core/command.ts'
+import type { FenceAction, FenceDevice } from '../core/fence.ts'
 import type { End } from '../core/migration.ts'
 import type { NodeRecord, SilentNode, UpNode } from '../core/node.ts'
 import { openConnection, procedures, type TypedParams } from '../libvirt/index.ts'
+import { runFenceAgent } from './fence.ts'
 import { type GuardTicket, guarded, raising } from './guard.ts'
 import { identityLine, type NodeIdentity, parseIdentity } from './probe.ts'
 import type { Exit } from './process.ts'
 import { localReach, type Reach, sshReach } from './reach.ts'
+import { parseReach, REACH_TIMEOUT_MS, type Reached, reachLine } from './reaches.ts'
 import { type Inquiry, Session } from './session.ts'
 import type { Ssh } from './ssh.ts'
+
+export type { Reached } from './reaches.ts'
 
 /** What one look saw, and whether anything moved since it began. */
 export interface Look {
@@ -49,6 +54,16 @@ export interface Nodes {
   ask(record: NodeRecord, order: Order): Promise<Exit>
   /** Raises the guard's generation on the node, waiting for a command that still runs there. */
   raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit>
+  /**
+   * Whether `to` answers anything at all on the network when another node tries it, or this machine: the test before somebody is
+   * called down. Never rejects.
+   */
+  reaches(from: NodeRecord | 'this machine', to: NodeRecord): Promise<Reached>
+  /**
+   * Runs a fence agent on this machine. Never rejects. `status` ends with 0 when the node has power and with 2 when it has none (fence
+   * agents' own convention); no status: the agent could not be asked, and stderr says why.
+   */
+  fence(device: FenceDevice, action: FenceAction): Promise<Exit>
   /** Learns who a node is and, with `cluster`, makes it one of that cluster's if it is nobody's. Rejects with ssh's or libvirt's message. */
   introduce(name: string, cluster?: string): Promise<Introduction>
   /** Ends the node's master connection. */
@@ -131,6 +146,22 @@ export class RealNodes implements Nodes {
 
   raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit> {
     return this.#run(record, raising(ticket), { timeoutMs: RAISE_TIMEOUT_MS })
+  }
+
+  async reaches(from: NodeRecord | 'this machine', to: NodeRecord): Promise<Reached> {
+    const options = { timeoutMs: REACH_TIMEOUT_MS }
+    const exit =
+      from === 'this machine'
+        ? await localReach(this.#uri).run(reachLine(to.name), options)
+        : await this.#run(from, reachLine(to.name), options)
+    const reached = parseReach(exit.stdout)
+    if (reached !== undefined) return reached
+    const why = exit.timedOut ? 'it did not answer in time' : lastLine(exit.stderr)
+    return { verdict: 'unknown', said: why ?? 'it gave no whole answer' }
+  }
+
+  fence(device: FenceDevice, action: FenceAction): Promise<Exit> {
+    return runFenceAgent(device, action)
   }
 
   async introduce(name: string, cluster?: string): Promise<Introduction> {

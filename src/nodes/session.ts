@@ -3,9 +3,18 @@
  * follow, and hears lifecycle events in between. A node that does not answer in time is a value, never an exception.
  */
 import type { Domain } from '../core/domain.ts'
-import { parseDomain } from '../core/domain-xml.ts'
+import { exclusiveDisks, parseDomain } from '../core/domain-xml.ts'
 import type { End } from '../core/migration.ts'
-import type { CpuVerdict, DomainOnNode, DomainState, NodeRecord, SilentNode, UpNode } from '../core/node.ts'
+import {
+  type CpuVerdict,
+  type DomainOnNode,
+  type DomainState,
+  isPresent,
+  type NodeRecord,
+  type SilentNode,
+  type UpNode,
+} from '../core/node.ts'
+import { placesOf } from '../core/placement.ts'
 import {
   type Access,
   type Connection,
@@ -22,7 +31,8 @@ import {
   type WireDomain,
 } from '../libvirt/index.ts'
 import { type HostCapabilities, parseCapabilities } from './capabilities.ts'
-import { parseProbe, probeLine } from './probe.ts'
+import { type ProbeAnswer, type ProbeQuestion, parseProbe, probeLine } from './probe.ts'
+import { asDomain, type QemuProcess, unlistedOf } from './qemu-process.ts'
 import type { Reach } from './reach.ts'
 
 /** A CPU to compare, with the parts of the definition that libvirt's comparison wants. */
@@ -38,6 +48,12 @@ export interface CpuQuestion {
 export interface Inquiry {
   readonly paths: readonly string[]
   readonly devices: readonly string[]
+  /** Volumes of storage pools, `pool/volume`: their facts come under the same name with `volume:` before it. */
+  readonly volumes?: readonly string[]
+  /** Look for QEMU processes, too, that libvirt does not list. */
+  readonly processes?: boolean
+  /** Ask for the paths and volumes, too, that the domains present there write and nobody else may: the look itself finds them. */
+  readonly held?: boolean
   readonly cpu?: CpuQuestion
 }
 
@@ -51,6 +67,8 @@ export class Session {
   readonly #record: Pick<NodeRecord, 'name' | 'hostUuid'>
   readonly #timeoutMs: number
   #connection: Promise<Connection> | undefined
+  /** The connection at whose end the recorded machine is. */
+  #isNode: Connection | undefined
   readonly #events: LifecycleEvent[] = []
   /** It kept us waiting before: while this command runs it gets less time, and unreachable it is either way. */
   #keptWaiting = false
@@ -87,10 +105,12 @@ export class Session {
   async jobStats(uuid: string, name: string): Promise<{ type: number; params: TypedParams } | undefined | 'silent'> {
     try {
       return await this.#inTime(async () =>
-        (await this.#open()).call(procedures.domainGetJobStats, { domain: { name, uuid, id: -1 }, flags: 0 }),
+        (await this.#openToNode()).call(procedures.domainGetJobStats, { domain: { name, uuid, id: -1 }, flags: 0 }),
       )
     } catch (error) {
-      return error instanceof LibvirtError ? undefined : 'silent'
+      if (error instanceof LibvirtError) return undefined
+      this.close()
+      return 'silent'
     }
   }
 
@@ -98,7 +118,7 @@ export class Session {
   async domainState(uuid: string): Promise<End | undefined> {
     try {
       return await this.#inTime(async () => {
-        const connection = await this.#open()
+        const connection = await this.#openToNode()
         const { domain } = await connection.call(procedures.domainLookupByUUID, { uuid })
         const { state, reason } = await connection.call(procedures.domainGetState, { domain, flags: 0 })
         return state === SHUTOFF ? 'absent' : { state: stateName(state), stateReason: reason }
@@ -117,6 +137,16 @@ export class Session {
       open => open.destroy(),
       () => undefined,
     )
+  }
+
+  /** Rule 7: an alias may lead to another machine by the time that it is dialled again, and that one's word is worth nothing. */
+  async #openToNode(): Promise<Connection> {
+    const connection = await this.#open()
+    if (this.#isNode !== connection) {
+      const { xml } = await connection.call(procedures.connectGetCapabilities, undefined)
+      this.#checkIdentity(connection, parseCapabilities(xml))
+    }
+    return connection
   }
 
   #open(): Promise<Connection> {
@@ -158,16 +188,19 @@ export class Session {
   }
 
   async #ask(connection: Connection, inquiry: Inquiry | undefined): Promise<UpNode> {
-    const [host, info, free, networks, pools, domains, answers] = await Promise.all([
+    const listed = this.#domains(connection)
+    const [host, info, free, networks, pools, domains, probe, cpu] = await Promise.all([
       connection.call(procedures.connectGetCapabilities, undefined).then(({ xml }) => parseCapabilities(xml)),
       connection.call(procedures.nodeGetInfo, undefined),
       connection.call(procedures.nodeGetFreeMemory, undefined),
       names(connection.call(procedures.connectListAllNetworks, { needResults: 1, flags: LIST_ACTIVE }), 'networks'),
       names(connection.call(procedures.connectListAllStoragePools, { needResults: 1, flags: LIST_ACTIVE }), 'pools'),
-      this.#domains(connection),
-      inquiry === undefined ? undefined : this.#inquire(inquiry),
+      listed,
+      inquiry === undefined ? undefined : this.#inquire(inquiry, listed),
+      inquiry?.cpu === undefined ? undefined : this.#compare(inquiry.cpu),
     ])
-    this.#checkIdentity(host)
+    this.#checkIdentity(connection, host)
+    const asked = await this.#withUnlisted(connection, domains, probe)
     return {
       state: 'up',
       hostUuid: host.hostUuid,
@@ -175,20 +208,20 @@ export class Session {
       cpus: info.cpus,
       memoryMiB: Math.floor(info.memoryKiB / 1024),
       freeMemoryMiB: Math.floor(free.freeBytes / 1024 / 1024),
-      domains,
       networks,
       pools,
       hostCpu: host.cpu,
-      ...NOTHING_ASKED,
-      ...answers,
+      ...(cpu === undefined ? {} : { cpu }),
+      ...asked,
     }
   }
 
   /** Rule 7: an alias that leads to another machine must not pass for the node. */
-  #checkIdentity({ hostUuid }: HostCapabilities): void {
+  #checkIdentity(connection: Connection, { hostUuid }: HostCapabilities): void {
     const { hostUuid: expected } = this.#record
     if (expected !== '' && hostUuid !== expected)
       throw new StrangerError(`another machine answered: host uuid ${hostUuid}, recorded ${expected}`)
+    this.#isNode = connection
   }
 
   async #domains(connection: Connection): Promise<DomainOnNode[]> {
@@ -223,21 +256,61 @@ export class Session {
     return (await Promise.all(described)).filter(domain => domain !== undefined)
   }
 
-  async #inquire(inquiry: Inquiry): Promise<Partial<UpNode>> {
-    const [probe, cpu] = await Promise.all([
-      this.#probe(inquiry),
-      inquiry.cpu === undefined ? undefined : this.#compare(inquiry.cpu),
-    ])
-    return { ...probe, ...(cpu === undefined ? {} : { cpu }) }
+  /** The question to the script; `listed` is waited for only where it says what to ask. */
+  async #inquire(inquiry: Inquiry, listed: Promise<readonly DomainOnNode[]>): Promise<Probed | undefined> {
+    const { paths, devices, volumes = [], processes = false, held = false } = inquiry
+    const holding = held ? heldBy(await listed) : NOTHING_HELD
+    const question = {
+      paths: [...paths, ...holding.paths],
+      devices,
+      volumes: [...new Set([...volumes, ...holding.volumes])],
+      processes,
+    }
+    const idle = !processes && [question.paths, devices, question.volumes].every(list => list.length === 0)
+    return idle ? undefined : this.#probe(question)
   }
 
-  async #probe({ paths, devices }: Inquiry): Promise<Partial<UpNode>> {
-    if (paths.length === 0 && devices.length === 0) return {}
-    const odd = [...paths, ...devices].find(name => /[\n\t]/.test(name))
-    if (odd !== undefined) return { inquiryProblem: `the name ${JSON.stringify(odd)} holds a line break or tab` }
-    const exit = await this.#reach.run(probeLine(paths, devices), { timeoutMs: this.#timeoutMs })
-    const answer = parseProbe(exit.stdout)
-    return answer ?? { inquiryProblem: exit.stderr.trim() || 'it gave no whole answer' }
+  async #probe(question: ProbeQuestion): Promise<Probed> {
+    const odd = [...question.paths, ...question.devices, ...question.volumes].find(isOdd)
+    if (odd !== undefined) return { problem: `the name ${JSON.stringify(odd)} holds a line break or tab` }
+    const { line, stdin } = probeLine(question, this.#reach.uri)
+    const exit = await this.#reach.run(line, { stdin, timeoutMs: this.#timeoutMs })
+    const answer = parseProbe(exit.stdout, question, this.#record.name)
+    return answer ?? { problem: exit.stderr.trim() || 'it gave no whole answer' }
+  }
+
+  /** What the script answered, and the domains with those that only a process shows. */
+  async #withUnlisted(
+    connection: Connection,
+    listed: readonly DomainOnNode[],
+    probe: Probed | undefined,
+  ): Promise<Pick<UpNode, 'domains' | 'paths' | 'devices' | 'inquiryProblem'>> {
+    if (probe === undefined) return { domains: listed, ...NOTHING_ASKED }
+    if ('problem' in probe) return { domains: listed, ...NOTHING_ASKED, inquiryProblem: probe.problem }
+    const { paths, devices } = probe
+    const suspects = unlistedOf(probe.processes, activeAmong(listed), probe.pids)
+    const again = suspects.length === 0 ? undefined : await this.#confirm(connection, suspects)
+    if (again === undefined) return { domains: listed, paths, devices }
+    if ('problem' in again) return { domains: listed, paths, devices, inquiryProblem: again.problem }
+    return { domains: withStrays(listed, again.strays), paths: new Map([...paths, ...again.paths]), devices }
+  }
+
+  /**
+   * A domain that begins or ends between libvirt's list and that of the processes is in one of them only. What is no stray is in
+   * libvirt's next list, or has no process after that.
+   */
+  async #confirm(connection: Connection, suspects: readonly QemuProcess[]): Promise<Confirmed> {
+    const active = uuids(
+      await connection.call(procedures.connectListAllDomains, { needResults: 1, flags: listDomains.active }),
+    )
+    const { paths } = heldIn(suspects.flatMap(each => asDomain(each) ?? []))
+    const probe = await this.#probe({ paths, devices: [], volumes: [], processes: true })
+    if ('problem' in probe) return probe
+    const before = new Set(suspects.map(({ pid }) => pid))
+    return {
+      strays: unlistedOf(probe.processes, active, probe.pids).filter(({ pid }) => before.has(pid)),
+      paths: probe.paths,
+    }
   }
 
   /** On a connection that may write, since libvirt serves the comparison on no other (it changes nothing). */
@@ -261,6 +334,64 @@ export class Session {
     } finally {
       connection?.destroy()
     }
+  }
+}
+
+/** What the script answered, or why it did not. */
+type Probed = ProbeAnswer | { readonly problem: string }
+
+type Confirmed = { readonly strays: readonly QemuProcess[]; readonly paths: UpNode['paths'] } | { problem: string }
+
+const NOTHING_HELD = { paths: [], volumes: [] }
+
+/** The script's answer is lines of words. */
+function isOdd(name: string): boolean {
+  return /[\n\t]/.test(name)
+}
+
+function heldBy(domains: readonly DomainOnNode[]) {
+  return heldIn(domains.filter(isPresent).flatMap(({ definition }) => definition ?? []))
+}
+
+/** Names that cannot be sent are left out here: they are somebody else's, and are compared by their text all the same. */
+function heldIn(definitions: readonly Domain[]): { paths: string[]; volumes: string[] } {
+  const { paths, volumes } = placesOf(definitions.flatMap(exclusiveDisks))
+  return { paths: paths.filter(name => !isOdd(name)), volumes: volumes.filter(name => !isOdd(name)) }
+}
+
+function activeAmong(domains: readonly DomainOnNode[]): Set<string> {
+  return new Set(domains.filter(({ active }) => active).map(({ uuid }) => uuid))
+}
+
+/** A stray takes the place of what libvirt shows as off under its uuid; beside what libvirt shows as running it is one more. */
+function withStrays(listed: readonly DomainOnNode[], strays: readonly QemuProcess[]): DomainOnNode[] {
+  const active = activeAmong(listed)
+  const replaced = new Set(strays.map(({ uuid }) => uuid).filter(uuid => !active.has(uuid)))
+  const known = new Map(listed.map(domain => [domain.uuid, domain]))
+  return [
+    ...listed.filter(({ uuid }) => !replaced.has(uuid)),
+    ...strays.map(stray => strayDomain(stray, replaced.has(stray.uuid) ? known.get(stray.uuid) : undefined)),
+  ]
+}
+
+/** Its disks are those that it opened, not those of a definition that may have changed since. */
+function strayDomain(stray: QemuProcess, off: DomainOnNode | undefined): DomainOnNode {
+  const { pid, name, uuid, vcpus, memoryMiB, problem } = stray
+  const definition = asDomain(stray)
+  return {
+    name,
+    uuid,
+    state: 'running',
+    stateReason: 0,
+    active: true,
+    persistent: off?.persistent ?? false,
+    autostart: off?.autostart ?? false,
+    managedSave: off?.managedSave ?? false,
+    snapshots: off?.snapshots ?? false,
+    vcpus,
+    memoryMiB,
+    ...(definition === undefined ? { problem: problem ?? 'its disks are not known' } : { definition }),
+    unlistedPid: pid,
   }
 }
 

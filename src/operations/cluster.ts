@@ -1,19 +1,25 @@
 /** Operations on the cluster as a whole, and on claims. */
-import { type Cluster, sightingsOf, silentNodes, upNodes } from '../core/cluster.ts'
-import { load } from '../core/node.ts'
+import { type Cluster, sightingsOf, unknownNodes, upNodes } from '../core/cluster.ts'
+import { ledgerFields, ledgerText } from '../core/ledger.ts'
+import { isConfirmedDown, load } from '../core/node.ts'
 import { room } from '../core/placement.ts'
 import { refuse } from '../core/refusal.ts'
+import { observeOnce } from '../observe.ts'
+import { acquire, claimedRefusal, claimRequest, identify, type Parts, underClaim } from '../operate.ts'
 import {
-  claimedRefusal,
-  claimRequest,
-  identify,
-  observeOnce,
-  type Parts,
-  settleDoubts,
-  underClaim,
-} from '../operate.ts'
-import { type Column, exitStatus, note, type Report, refusedReport, silentWarnings, warning } from '../report.ts'
-import { type ClaimRecord, ownerText } from '../store/claims.ts'
+  type Column,
+  exitStatus,
+  ledgerNotes,
+  note,
+  type Report,
+  refusalMessage,
+  refusedReport,
+  silentWarnings,
+  warning,
+} from '../report.ts'
+import type { Claim } from '../store/claim.ts'
+import { type ClaimRecord, ownerText } from '../store/claim-record.ts'
+import { takeUp } from '../take-up.ts'
 import { networksText, sourceText, vncText } from './domain.ts'
 import { type Input, type Operation, requiredWord, word } from './operation.ts'
 
@@ -24,7 +30,7 @@ const INFO_COLUMNS: readonly Column[] = [
 
 const CAPACITY_COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the name' },
-  { key: 'state', title: 'STATE', help: 'up, busy or unreachable' },
+  { key: 'state', title: 'STATE', help: 'up, busy, unreachable or down (confirmed)' },
   { key: 'domains', title: 'DOMAINS', align: 'right', help: 'active domains' },
   { key: 'vcpus', title: 'VCPUS', align: 'right', help: 'vCPUs of active domains' },
   { key: 'cpus', title: 'CPUS', align: 'right', help: 'CPU threads of the node' },
@@ -37,6 +43,7 @@ const CAPACITY_COLUMNS: readonly Column[] = [
     unit: 'MiB',
     help: 'memory left for domains, by node.memoryRatio and node.reservedMemoryMiB',
   },
+  { key: 'notes', title: 'NOTES', help: 'confirmed down, or in maintenance: by whom, since when and why' },
 ]
 
 const CLAIM_COLUMNS: readonly Column[] = [
@@ -98,8 +105,12 @@ export const clusterOperations: readonly Operation[] = [
 async function clusterInfo(parts: Parts): Promise<Report> {
   const cluster = await observeOnce(parts)
   const rows = [...cluster.nodes.values()].map(node => {
-    if (node.seen.state !== 'up')
-      return { node: node.name, state: node.seen.state, cpus: node.record.cpus, memoryMiB: node.record.memoryMiB }
+    const written = { notes: ledgerText(node.ledger), ...ledgerFields(node.ledger) }
+    if (node.seen.state !== 'up') {
+      const { cpus, memoryMiB } = node.record
+      const state = isConfirmedDown(node) ? 'down' : node.seen.state
+      return { node: node.name, state, cpus, memoryMiB, ...written }
+    }
     const held = load(node.seen)
     return {
       node: node.name,
@@ -109,7 +120,8 @@ async function clusterInfo(parts: Parts): Promise<Report> {
       cpus: node.seen.cpus,
       usedMiB: held.memoryMiB,
       memoryMiB: node.seen.memoryMiB,
-      leftMiB: room(cluster, node.seen).memoryMiB,
+      leftMiB: room(cluster, { ...node, seen: node.seen }).memoryMiB,
+      ...written,
     }
   })
   const silent = silentWarnings(cluster)
@@ -124,7 +136,7 @@ async function clusterInfo(parts: Parts): Promise<Report> {
   return {
     exit: silent.length > 0 ? exitStatus.partly : exitStatus.done,
     table: { columns: CAPACITY_COLUMNS, rows },
-    messages: [...summary.map(note), ...silent],
+    messages: [...summary.map(note), ...silent, ...ledgerNotes(cluster)],
   }
 }
 
@@ -137,13 +149,13 @@ async function domainInfo(parts: Parts, name: string): Promise<Report> {
   ]
   if (rows.length === 0)
     return refusedReport([refuse('unknownDomain', { domain: name, known: [...cluster.definitions.keys()].sort() })])
-  const silent = silentNodes(cluster).map(({ name: node, seen }) =>
+  const silent = unknownNodes(cluster).map(({ name: node, seen }) =>
     warning(`${node} is ${seen.state} and may be running it: ${seen.reason}`, seen.hint),
   )
   return {
     exit: silent.length > 0 ? exitStatus.partly : exitStatus.done,
     table: { columns: INFO_COLUMNS, rows },
-    messages: silent,
+    messages: [...silent, ...ledgerNotes(cluster)],
   }
 }
 
@@ -224,24 +236,27 @@ async function takeOver(parts: Parts, input: Input): Promise<Report> {
   const before = (await parts.claims.list()).find(({ uuid }) => uuid === identity.uuid)
   if (before === undefined)
     return { exit: exitStatus.done, messages: [note(`nobody is working on ${name}: there is nothing to take over`)] }
-  const bar = parts.progress.begin(`waiting whether the claim on ${name} stands still`)
-  const acquired = await parts.claims
-    .takeOver(await claimRequest(parts, identity, input.spelled), left => bar.update(0, `${left} s`))
-    .finally(() => bar.end('done'))
+  const request = await claimRequest(parts, identity, input.spelled)
+  const acquired = await acquire(parts, request, parts.clock.monotonicMs() + input.mode.waitMs)
   if ('heldBy' in acquired) return refusedReport([claimedRefusal(name, acquired.heldBy)])
-  return underClaim(acquired.claim, async claim => {
-    const unsettled = await settleDoubts(parts, claim)
-    const info = await domainInfo(parts, name)
-    const messages = [
-      ...unsettled.map(text => warning(text, 'havirt refuses to start the domain until that node answers')),
-      ...info.messages,
-    ]
-    const table =
-      info.table === undefined
-        ? {}
-        : { table: { ...info.table, rows: info.table.rows.filter(({ what }) => what !== 'claim') } }
-    return { ...info, ...table, exit: unsettled.length > 0 ? exitStatus.partly : info.exit, messages }
-  })
+  return underClaim(acquired.claim, claim => showLeft(parts, claim, name, input.mode.waitMs))
+}
+
+/** Finds out what the old holder left, puts right what may be, and shows where the domain is now. */
+async function showLeft(parts: Parts, claim: Claim, name: string, waitMs: number): Promise<Report> {
+  const untilMs = parts.clock.monotonicMs() + waitMs
+  const left = await takeUp(parts, claim, { untilMs, endMigration: false })
+  const info = await domainInfo(parts, name)
+  const unsettled = [...left.unsettled.values()].map(({ reason }) =>
+    warning(reason, 'havirt refuses to start the domain until that node answers'),
+  )
+  const rows = info.table?.rows.filter(({ what }) => what !== 'claim') ?? []
+  return {
+    ...info,
+    ...(info.table === undefined ? {} : { table: { ...info.table, rows } }),
+    exit: left.exit ?? (unsettled.length + left.refusals.length > 0 ? exitStatus.partly : info.exit),
+    messages: [...left.messages, ...left.refusals.map(refusalMessage), ...unsettled, ...info.messages],
+  }
 }
 
 /** A domain that nobody shows and nothing defines may still have a claim: its record knows the uuid. */

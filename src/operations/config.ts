@@ -1,5 +1,5 @@
 /** Operations on config.yaml. */
-import { type ConfigKey, configOptions, configValue } from '../core/config.ts'
+import { type ConfigKey, configOptions, configValue, optionByKey } from '../core/config.ts'
 import { setConfigValue } from '../core/config-edit.ts'
 import type { Parts } from '../operate.ts'
 import { type Column, exitStatus, failure, note, type Report } from '../report.ts'
@@ -74,12 +74,12 @@ async function setConfig(parts: Parts, input: Input): Promise<Report> {
 
 /** A word as the option's type wants it; what does not fit is left as it is, for the option's own check to say so. */
 function typed<K extends ConfigKey>(key: K, word: string): never {
-  const option = configOptions.find(each => each.key === key)
-  return convert(option?.type ?? 'text', word) as never
+  const option = optionByKey.get(key)
+  return convert(option?.type ?? 'text', word, option?.separator ?? ',') as never
 }
 
-function convert(type: string, word: string): unknown {
-  if (type === 'list') return word === '' ? [] : word.split(',')
+function convert(type: string, word: string, separator: string | RegExp): unknown {
+  if (type === 'list') return word === '' ? [] : word.split(separator)
   if (type === 'boolean')
     return word === 'true' || word === '1' ? true : word === 'false' || word === '0' ? false : word
   return (type === 'integer' || type === 'number') && /^-?\d+(\.\d+)?$/.test(word) ? Number(word) : word

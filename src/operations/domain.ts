@@ -1,10 +1,18 @@
 /** Operations on domains. */
-import { type Cluster, presentTwice, type Sighting, sightings, sightingsOf, silentNodes } from '../core/cluster.ts'
+import {
+  type Cluster,
+  presentTwice,
+  type Sighting,
+  sightings,
+  sightingsOf,
+  silentNodes,
+  unknownNodes,
+} from '../core/cluster.ts'
 import { commandOf } from '../core/command.ts'
 import type { Domain } from '../core/domain.ts'
 import { diffDefinitions } from '../core/domain-diff.ts'
-import { isDomainName } from '../core/domain-xml.ts'
-import { needsOf } from '../core/placement.ts'
+import { exclusiveDisks, isDomainName } from '../core/domain-xml.ts'
+import { needsOf, placesOf } from '../core/placement.ts'
 import { planAdopt } from '../core/plan/adopt.ts'
 import { planMigrate } from '../core/plan/migrate.ts'
 import { type PowerVerb, planPower } from '../core/plan/power.ts'
@@ -14,11 +22,13 @@ import { planUpdate } from '../core/plan/update.ts'
 import { refuse } from '../core/refusal.ts'
 import { step } from '../core/step.ts'
 import type { Inquiry } from '../nodes/session.ts'
-import { changeDomain, observeOnce, type Parts } from '../operate.ts'
+import { observeOnce } from '../observe.ts'
+import { changeDomain, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
   failure,
+  ledgerNotes,
   type Message,
   NO_NODES,
   note,
@@ -35,7 +45,7 @@ const LIST_COLUMNS: readonly Column[] = [
   {
     key: 'state',
     title: 'STATE',
-    help: "libvirt's state; off when every node was heard and none has it; unknown when a node was not heard",
+    help: "libvirt's state; off when every node was heard or is confirmed down, and none has it; unknown when a node was not heard",
   },
   { key: 'node', title: 'NODE', help: 'where it is' },
   { key: 'vcpus', title: 'VCPUS', align: 'right', help: 'virtual CPUs' },
@@ -210,7 +220,12 @@ function powerOperation(verb: PowerVerb): Operation {
       const domain = requiredWord(input, 'NAME')
       return changeDomain(
         parts,
-        { domain, verb: input.spelled, plan: cluster => planPower(cluster, { domain, verb, ...modeOf(input) }) },
+        {
+          domain,
+          verb: input.spelled,
+          plan: cluster => planPower(cluster, { domain, verb, ...modeOf(input) }),
+          inquire: cluster => (verb === 'resume' ? inquiriesOfResume(cluster, domain) : everywhere(cluster, PROCESSES)),
+        },
         input.mode,
       )
     },
@@ -236,8 +251,9 @@ async function startDomain(parts: Parts, input: Input): Promise<Report> {
     const definition = cluster.definitions.get(domain)?.domain
     if (definition === undefined) return new Map<string, Inquiry>()
     // State that belongs to the domain may lie on any node; only its place tells whether it would be left behind.
-    const everywhere = auto || definition.nodeBound.length > 0
-    return inquiries(definition, everywhere ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? ''])
+    const anywhere = auto || definition.nodeBound.length > 0
+    const hosts = anywhere ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? '']
+    return inquiries(cluster, definition, hosts, rivalry(definition))
   }
   return changeDomain(
     parts,
@@ -250,7 +266,9 @@ async function stopDomain(parts: Parts, input: Input): Promise<Report> {
   const domain = requiredWord(input, 'NAME')
   const seconds = Number(input.options['timeout'] ?? parts.home.config.stop.timeoutSeconds)
   const request = { domain, timeoutMs: seconds * 1000, force: input.options['force'] === true, ...modeOf(input) }
-  return changeDomain(parts, { domain, verb: input.spelled, plan: cluster => planStop(cluster, request) }, input.mode)
+  const inquire = (cluster: Cluster) => everywhere(cluster, PROCESSES)
+  const plan = (cluster: Cluster) => planStop(cluster, request)
+  return changeDomain(parts, { domain, verb: input.spelled, plan, inquire, endsMigration: true }, input.mode)
 }
 
 async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
@@ -261,12 +279,12 @@ async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
     const source = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)
     const definition = source?.domain.definition
     return definition === undefined || source === undefined
-      ? new Map<string, Inquiry>()
-      : inquiries(definition, [node, source.node])
+      ? everywhere(cluster, PROCESSES)
+      : inquiries(cluster, definition, [node, source.node], PROCESSES)
   }
   return changeDomain(
     parts,
-    { domain, verb: input.spelled, plan: cluster => planMigrate(cluster, request), inquire },
+    { domain, verb: input.spelled, target: node, plan: cluster => planMigrate(cluster, request), inquire },
     input.mode,
   )
 }
@@ -289,22 +307,46 @@ function migrateOptions(parts: Parts, { options }: Input, target: string) {
   }
 }
 
-/** What to ask of each node before it may host the domain. */
-function inquiries(domain: Domain, nodes: readonly string[]): Map<string, Inquiry> {
-  // Other modes follow the host, so there is nothing to compare.
-  const compares =
-    domain.cpu !== undefined &&
-    (domain.cpu.mode === 'custom' || domain.cpu.mode === undefined) &&
-    domain.cpu.model !== undefined
-  const cpu = {
-    xml: domain.cpu?.xml ?? '',
-    type: domain.type,
-    arch: domain.arch,
-    machine: domain.machine,
-    emulator: domain.emulator,
+/** Every node may run what libvirt there does not list. */
+const PROCESSES: Inquiry = { paths: [], devices: [], processes: true }
+
+function everywhere(cluster: Cluster, inquiry: Inquiry): Map<string, Inquiry> {
+  return new Map([...cluster.nodes.keys()].map(node => [node, inquiry]))
+}
+
+/**
+ * What tells on a node whether anybody there holds a disk of the domain: its disks, since each node may know them by other names,
+ * and the disks of those that are present there. A domain whose disks have no path is compared by their text alone.
+ */
+function rivalry(domain: Domain): Inquiry {
+  const own = placesOf(exclusiveDisks(domain))
+  return { ...PROCESSES, ...own, held: own.paths.length + own.volumes.length > 0 }
+}
+
+/** What runs says which disks it will write, not what is defined. */
+function inquiriesOfResume(cluster: Cluster, domain: string): Map<string, Inquiry> {
+  const seen = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)?.domain
+  return everywhere(cluster, seen?.definition === undefined ? PROCESSES : rivalry(seen.definition))
+}
+
+/** What to ask of every node, and beyond that of those that may host the domain. */
+function inquiries(cluster: Cluster, domain: Domain, hosts: readonly string[], ofAll: Inquiry): Map<string, Inquiry> {
+  const needs = needsOf(domain)
+  const cpu = cpuQuestion(domain)
+  const hosting: Inquiry = {
+    ...ofAll,
+    devices: needs.devices,
+    paths: [...new Set([...ofAll.paths, ...needs.paths])],
+    volumes: [...new Set([...(ofAll.volumes ?? []), ...needs.volumes])],
+    ...(cpu === undefined ? {} : { cpu }),
   }
-  const inquiry: Inquiry = { ...needsOf(domain), ...(compares ? { cpu } : {}) }
-  return new Map(nodes.map(node => [node, inquiry]))
+  return new Map([...everywhere(cluster, ofAll), ...hosts.map(node => [node, hosting] as const)])
+}
+
+/** Other modes than a named model follow the host, so there is nothing to compare. */
+function cpuQuestion({ cpu, type, arch, machine, emulator }: Domain): Inquiry['cpu'] {
+  const named = cpu?.model !== undefined && (cpu.mode === 'custom' || cpu.mode === undefined)
+  return named ? { xml: cpu.xml, type, arch, machine, emulator } : undefined
 }
 
 async function adoptDomains(parts: Parts, input: Input): Promise<Report> {
@@ -511,7 +553,13 @@ async function listDomains(parts: Parts, input: Input): Promise<Report> {
     problem === undefined || !names.includes(name) ? [] : [warning(problem)],
   )
   const twice = presentTwice(cluster).filter(({ name }) => names.includes(name))
-  const messages: Message[] = [...refusedReport(unknown).messages, ...silent, ...problems, ...twice.map(twiceMessage)]
+  const messages: Message[] = [
+    ...refusedReport(unknown).messages,
+    ...silent,
+    ...ledgerNotes(cluster),
+    ...problems,
+    ...twice.map(twiceMessage),
+  ]
   const hint =
     rows.length === 0 && messages.length === 0
       ? [
@@ -537,7 +585,7 @@ function allNames(cluster: Cluster): string[] {
 function domainRows(cluster: Cluster, name: string) {
   const present = sightingsOf(cluster, { name }).filter(({ domain }) => domain.active || domain.managedSave)
   if (present.length === 0) {
-    const state = silentNodes(cluster).length > 0 ? 'unknown' : 'off'
+    const state = unknownNodes(cluster).length > 0 ? 'unknown' : 'off'
     return [{ domain: name, state, ...definitionCells(cluster, name, undefined) }]
   }
   return present.map(({ node, domain }) => ({

@@ -1,13 +1,30 @@
 /** Operations on nodes: update, list, scan, remove. */
-import { type Observed, presentTwice, sightings } from '../core/cluster.ts'
+import {
+  type Observed,
+  presentTwice,
+  type SharedDisk,
+  type Sighting,
+  type Spread,
+  sharedDisks,
+  sharedUuids,
+  sightings,
+  spreadDomains,
+  unlisted,
+  upNodes,
+} from '../core/cluster.ts'
 import { type Command, pasteableLine } from '../core/command.ts'
-import { type DomainOnNode, isNodeName, type NodeRecord } from '../core/node.ts'
-import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
-import { claimedRefusal, hereAmong, observeNodes, observeOnce, type Parts } from '../operate.ts'
+import { emptyLedger, type Ledger, ledgerFields, ledgerText } from '../core/ledger.ts'
+import { type DomainOnNode, isConfirmedDown, isNodeName, type Node, type NodeRecord } from '../core/node.ts'
+import { describeRefusal, type Refusal, refuse, refuseSilent, unlistedFix, unlistedWords } from '../core/refusal.ts'
+import { powerProblem } from '../nodes/fence.ts'
+import type { Inquiry } from '../nodes/session.ts'
+import { hereAmong, observeNodes, observeOnce } from '../observe.ts'
+import { claimedRefusal, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
   failure,
+  ledgerNotes,
   type Message,
   NO_NODES,
   note,
@@ -21,6 +38,7 @@ import {
 } from '../report.ts'
 import type { Population } from '../store/records.ts'
 import { StoreError } from '../store/store.ts'
+import { leftHalfDone } from '../take-up.ts'
 import { type Input, type Operation, requiredWord, words } from './operation.ts'
 
 const NODE_COLUMNS: readonly Column[] = [
@@ -33,12 +51,20 @@ const NODE_COLUMNS: readonly Column[] = [
   { key: 'libvirt', title: 'LIBVIRT', help: "libvirt's version" },
   { key: 'hypervisor', title: 'QEMU', help: "the hypervisor's version" },
   { key: 'updated', title: 'UPDATED', help: 'when node update last recorded this, by the clock of who did' },
+  { key: 'notes', title: 'NOTES', help: 'confirmed down, or in maintenance: by whom, since when and why' },
 ]
+
+/** What a node runs is more than what its libvirt lists. */
+const PROCESSES: Inquiry = { paths: [], devices: [], processes: true }
 
 const SCAN_COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the node that shows the domain' },
   { key: 'domain', title: 'DOMAIN', help: 'the domain; - when the node has none' },
-  { key: 'state', title: 'STATE', help: "libvirt's state of the domain, or unreachable or busy for the whole node" },
+  {
+    key: 'state',
+    title: 'STATE',
+    help: "libvirt's state of the domain, unlisted for a QEMU that libvirt does not list, or unreachable, busy or down (confirmed) for the whole node",
+  },
   { key: 'vcpus', title: 'VCPUS', align: 'right', help: 'virtual CPUs' },
   { key: 'memoryMiB', title: 'MEMORY', align: 'right', unit: 'MiB', help: 'maximum memory' },
   {
@@ -73,13 +99,16 @@ export const nodeOperations: readonly Operation[] = [
     changes: false,
     columns: NODE_COLUMNS,
     examples: ['havirt node list', 'havirt node list -o json'],
-    run: async parts => nodeTable(await parts.home.records.nodes()),
+    run: async parts => {
+      const records = await parts.home.records.nodes()
+      return nodeTable(records, await ledgersOf(parts, records))
+    },
   },
   {
     name: 'node scan',
     summary: 'find which domain runs on which node',
     description:
-      'Asks all nodes at once, shows every domain that is not simply off, and what changed since the last scan, and records it. A node that does not answer within observe.timeoutMs is shown as unreachable (status 4); a domain on two nodes at once ends with status 6.',
+      'Asks all nodes at once, shows every domain that is not simply off, and what changed since the last scan, and records it. Warns of domains that are defined where they could come to run a second time. A node that does not answer within observe.timeoutMs is shown as unreachable (status 4), and so is a QEMU that libvirt does not list; a domain on two nodes at once, or a disk that two running domains hold, ends with status 6.',
     args: [{ name: 'NODE', help: 'only these nodes', required: false, many: true, complete: 'node' }],
     options: [{ flags: '--all', help: 'show domains that are shut off, too' }],
     changes: false,
@@ -91,7 +120,7 @@ export const nodeOperations: readonly Operation[] = [
     name: 'node remove',
     summary: 'take a node out of the cluster',
     description:
-      'Takes an empty node out of the list and removes its id file. Refused while the node has any domain, and while it does not answer: it could be running everything.',
+      'Takes an empty node out of the list and removes its id file. Refused while the node has any domain, and while it does not answer, since it could be running everything, unless it is confirmed down: then its id file stays there.',
     args: [{ name: 'NODE', help: 'the node', required: true, complete: 'node' }],
     options: [],
     changes: true,
@@ -100,7 +129,14 @@ export const nodeOperations: readonly Operation[] = [
   },
 ]
 
-function nodeTable(records: ReadonlyMap<string, NodeRecord>): Report {
+type Ledgers = ReadonlyMap<string, Ledger>
+
+async function ledgersOf(parts: Parts, records: ReadonlyMap<string, NodeRecord>): Promise<Ledgers> {
+  const names = [...records.keys()]
+  return new Map(await Promise.all(names.map(async name => [name, await parts.home.records.ledger(name)] as const)))
+}
+
+function nodeTable(records: ReadonlyMap<string, NodeRecord>, ledgers: Ledgers): Report {
   const rows = [...records.values()].map(record => ({
     node: record.name,
     hostname: record.hostname,
@@ -111,6 +147,8 @@ function nodeTable(records: ReadonlyMap<string, NodeRecord>): Report {
     libvirt: record.libvirtVersion,
     hypervisor: record.hypervisorVersion,
     updated: record.updated.replace(/\.\d+Z$/, 'Z'),
+    notes: ledgerText(ledgers.get(record.name) ?? emptyLedger),
+    ...ledgerFields(ledgers.get(record.name) ?? emptyLedger),
   }))
   const hint = records.size === 0 ? [NO_NODES] : []
   return { exit: exitStatus.done, table: { columns: NODE_COLUMNS, rows }, messages: hint }
@@ -121,7 +159,8 @@ async function updateNodes(parts: Parts, input: Input): Promise<Report> {
   const asked = words(input, 'NODE')
   const names = asked.length === 0 || asked.includes('ALL') ? [...known.keys()] : [...new Set(asked)]
   const messages = await Promise.all(names.map(name => updateNode(parts, known, name)))
-  const report = nodeTable(selected(await parts.home.records.nodes(), names))
+  const records = selected(await parts.home.records.nodes(), names)
+  const report = nodeTable(records, await ledgersOf(parts, records))
   const failures = messages.filter(message => message !== undefined)
   const exit =
     failures.length === 0
@@ -218,11 +257,12 @@ async function scanNodes(parts: Parts, input: Input): Promise<Report> {
       messages: [NO_NODES],
     }
   const wanted = asked.length === 0 ? [...records.values()] : asked.flatMap(name => records.get(name) ?? [])
-  const observed = { nodes: await observeNodes(parts, wanted) }
+  const observed = { nodes: await observeNodes(parts, wanted, PROCESSES) }
   const before = new Map(
     await Promise.all(wanted.map(async ({ name }) => [name, await parts.home.records.population(name)] as const)),
   )
-  const report = scanReport(observed, before, input.options['all'] === true)
+  const seen = scanReport(observed, before, input.options['all'] === true)
+  const report = { ...seen, messages: [...seen.messages, ...leftHalfDone(await parts.claims.list())] }
   return recorded(report, () => recordPopulations(parts, observed))
 }
 
@@ -249,32 +289,118 @@ async function recordPopulations(parts: Parts, cluster: Observed): Promise<void>
 
 function populationOf(domains: readonly DomainOnNode[]): Population {
   const sorted = [...domains].sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
-  return Object.fromEntries(sorted.map(({ uuid, name, state }) => [uuid, { name, state }]))
+  return Object.fromEntries(sorted.map(domain => [domain.uuid, { name: domain.name, state: stateOf(domain) }]))
+}
+
+function stateOf({ state, unlistedPid }: DomainOnNode): string {
+  return unlistedPid === undefined ? state : 'unlisted'
 }
 
 function scanReport(cluster: Observed, before: ReadonlyMap<string, Population | undefined>, all: boolean): Report {
-  const rows = [...cluster.nodes.values()].flatMap(({ name, seen }) => {
-    if (seen.state !== 'up') return [{ node: name, state: seen.state }]
+  const rows = [...cluster.nodes.values()].flatMap(node => {
+    const { name, seen, ledger } = node
+    const state = isConfirmedDown(node) ? 'down' : seen.state
+    if (seen.state !== 'up') return [{ node: name, state, ...ledgerFields(ledger) }]
     const shown = seen.domains
       .filter(domain => all || domain.active || domain.managedSave || domain.autostart)
       .sort((a, b) => (a.name < b.name ? -1 : 1))
-    return shown.length === 0 ? [{ node: name }] : shown.map(domain => scanRow(name, domain, before.get(name)))
+    return shown.length === 0
+      ? [{ node: name, ...ledgerFields(ledger) }]
+      : shown.map(domain => ({ ...scanRow(name, domain, before.get(name)), ...ledgerFields(ledger) }))
   })
   const gone = [...before].flatMap(([node, population]) => goneFrom(cluster, node, population))
-  const silent = silentWarnings(cluster)
+  const unknown = [...silentWarnings(cluster), ...unaskedWarnings(cluster), ...unlisted(cluster).map(unlistedWarning)]
   const twice = presentTwice(cluster)
+  const disks = sharedDisks(cluster)
   const table: Table = { columns: SCAN_COLUMNS, rows }
-  const messages = [...gone, ...silent, ...twice.map(twiceMessage)]
-  if (twice.some(({ migrating }) => !migrating)) return { exit: exitStatus.twice, table, messages }
-  return { exit: silent.length > 0 ? exitStatus.partly : exitStatus.done, table, messages }
+  const messages = [
+    ...gone,
+    ...unknown,
+    ...ledgerNotes(cluster),
+    ...spreadDomains(cluster).flatMap(spreadMessages),
+    ...sharedUuids(cluster).map(sharedUuidWarning),
+    ...disks.map(sharedDiskMessage),
+    ...twice.map(twiceMessage),
+  ]
+  if (twice.some(({ migrating }) => !migrating) || disks.some(({ active }) => active))
+    return { exit: exitStatus.twice, table, messages }
+  const partly = unknown.length > 0 || disks.length > 0
+  return { exit: partly ? exitStatus.partly : exitStatus.done, table, messages }
+}
+
+/** A QEMU that nobody could look for may be there. */
+function unaskedWarnings(cluster: Observed): Message[] {
+  return upNodes(cluster).flatMap(({ name: node, seen: { inquiryProblem: problem } }) => {
+    if (problem === undefined) return []
+    const { why, next } = describeRefusal(refuse('probeFailed', { node, problem }))
+    return [warning(why, next)]
+  })
+}
+
+function unlistedWarning({ node, domain, pid }: Sighting & { pid: number }): Message {
+  return warning(unlistedWords(domain.name, node, pid), unlistedFix(node, pid))
+}
+
+/** A definition beside a running domain only takes a slip; autostart and a saved image need less. */
+function spreadMessages({ name, active, off }: Spread): Message[] {
+  const runs = active.map(({ node }) => node).join(' and ')
+  if (active.length === 0) return definedOnSeveral(name, off)
+  return off.map(({ node, domain }) => {
+    const what = domain.managedSave ? 'a saved image' : domain.autostart ? 'autostart' : undefined
+    if (what === undefined)
+      return warning(
+        `${name} runs on ${runs} and is also defined on ${node}, where plain virsh could start it`,
+        `ssh ${node} virsh undefine ${domain.name} --keep-nvram, once nobody needs that definition`,
+      )
+    return warning(
+      `${name} RUNS ON ${runs} AND HAS ${what.toUpperCase()} ON ${node}, which would bring it to life a second time`,
+      domain.managedSave
+        ? `discard it: ssh ${node} virsh managedsave-remove ${domain.name}`
+        : `turn it off: ssh ${node} virsh autostart --disable ${domain.name}`,
+    )
+  })
+}
+
+function definedOnSeveral(name: string, off: readonly Sighting[]): Message[] {
+  const where = off.map(({ node }) => node).join(' and ')
+  const starts = off.filter(({ domain }) => domain.autostart).map(({ node }) => node)
+  if (starts.length < 2) return [note(`${name} is defined on ${where}`)]
+  return [
+    warning(
+      `${name} is set to autostart on ${starts.join(' and ')}: both would start it`,
+      `havirt domain adopt ${name} takes their definitions over`,
+    ),
+  ]
+}
+
+function sharedUuidWarning({ uuid, sightings: all }: { uuid: string; sightings: readonly Sighting[] }): Message {
+  const names = all.map(({ node, domain }) => `${domain.name} on ${node}`).join(', ')
+  return warning(
+    `one uuid, ${uuid}, under several names: ${names}`,
+    'they are one domain to libvirt, and only one of them may run: give the other a uuid of its own, or undefine it',
+  )
+}
+
+function sharedDiskMessage({ disk, holders, active }: SharedDisk): Message {
+  const [one, other] = holders.map(({ node, domain }) => `${domain.name} on ${node}`)
+  return active
+    ? failure(
+        `${one} AND ${other} HOLD ONE DISK, ${disk}`,
+        'it is being destroyed: stop one of them now; if both may really write it, mark the disk <shareable/> in both definitions',
+      )
+    : warning(
+        `${one} and ${other} hold one disk, ${disk}; what is saved of one of them does not fit it any more`,
+        'discard the saved image: virsh managedsave-remove',
+      )
 }
 
 function scanRow(node: string, domain: DomainOnNode, before: Population | undefined) {
   const old = before?.[domain.uuid]
+  const state = stateOf(domain)
   return {
     node,
     domain: domain.name,
-    state: domain.state,
+    state,
     vcpus: domain.vcpus,
     memoryMiB: domain.memoryMiB,
     kind: [
@@ -284,8 +410,7 @@ function scanRow(node: string, domain: DomainOnNode, before: Population | undefi
     ]
       .filter(each => each !== '')
       .join(', '),
-    change:
-      before === undefined ? '' : old === undefined ? 'new' : old.state === domain.state ? '' : `was ${old.state}`,
+    change: before === undefined ? '' : old === undefined ? 'new' : old.state === state ? '' : `was ${old.state}`,
   }
 }
 
@@ -305,18 +430,21 @@ function goneFrom(cluster: Observed, node: string, before: Population | undefine
 
 async function removeNode(parts: Parts, input: Input): Promise<Report> {
   const name = requiredWord(input, 'NODE')
-  const cluster = await observeOnce(parts)
+  const cluster = await observeOnce(parts, PROCESSES)
   const node = cluster.nodes.get(name)
   if (node === undefined)
     return refusedReport([refuse('unknownNode', { node: name, known: [...cluster.nodes.keys()] })])
   const { seen, record } = node
-  if (seen.state !== 'up') return refusedReport([refuseSilent(name, seen)])
-  if (seen.domains.length > 0)
+  if (seen.state !== 'up' && !isConfirmedDown(node)) return refusedReport([refuseSilent(name, seen)])
+  if (seen.state === 'up' && seen.inquiryProblem !== undefined)
+    return refusedReport([refuse('probeFailed', { node: name, problem: seen.inquiryProblem })])
+  if (seen.state === 'up' && seen.domains.length > 0)
     return refusedReport([refuse('nodeNotEmpty', { node: name, domains: seen.domains.map(domain => domain.name) })])
   const working = (await parts.claims.list()).find(
     ({ state, doubts }) => state === 'held' || doubts.some(doubt => doubt.node === name),
   )
   if (working !== undefined) return refusedReport([claimedRefusal(working.domain, working)])
+  if (seen.state !== 'up') return removeDownNode(parts, input, node)
   const command: Command = { node: name, argv: ['rm', '-f', '/var/lib/havirt/id'] }
   if (!input.mode.act) {
     const here = hereAmong(await parts.home.records.nodes(), parts.hereId)
@@ -338,15 +466,35 @@ async function removeEmptyNode(parts: Parts, record: NodeRecord, command: Comman
       exit: exitStatus.failed,
       messages: [failure(`${name} is still a node: its id file could not be removed: ${exit.stderr.trim()}`)],
     }
-  const seen = (await observeNodes(parts, [record])).get(name)?.seen
-  if (seen?.state !== 'up' || seen.domains.length > 0) {
+  const seen = (await observeNodes(parts, [record], PROCESSES)).get(name)?.seen
+  if (seen?.state !== 'up' || seen.inquiryProblem !== undefined || seen.domains.length > 0) {
     const next = `put /var/lib/havirt/id back there (node: ${id}, cluster: ${parts.home.clusterId}, a line each), look what runs there, then try again`
     return {
       exit: exitStatus.failed,
       messages: [failure(`${name} is still a node: something came to life there meanwhile`, next)],
     }
   }
-  await parts.home.records.removeNode(name)
-  await parts.nodes.forget(name)
+  await forgetNode(parts, name)
   return { exit: exitStatus.done, messages: [note(`${name} is no longer a node of this cluster`)] }
+}
+
+/** What was written down about it goes behind it: another machine may get its name. */
+async function forgetNode(parts: Parts, name: string): Promise<void> {
+  await parts.home.records.removeNode(name)
+  await parts.home.records.changeLedger(name, ({ reservations }) => ({ reservations }))
+  await parts.nodes.forget(name)
+}
+
+/** A node that is confirmed down runs nothing (rule 7). Its machine keeps its id, and whoever switches it on must know. */
+async function removeDownNode(parts: Parts, input: Input, { name, ledger }: Node): Promise<Report> {
+  const problem = ledger.down?.how === 'fence' ? await powerProblem(parts.nodes, parts.home.config, name) : undefined
+  if (problem !== undefined) return refusedReport([refuse('notOff', { node: name, problem })])
+  if (!input.mode.act)
+    return { exit: exitStatus.done, script: [`# (havirt itself: take ${name} out of the list of nodes)`], messages: [] }
+  await forgetNode(parts, name)
+  const left = warning(
+    `${name} is no longer a node of this cluster, but its machine still has its id, and the domains that are defined there`,
+    'if it is ever switched on, it may start them by itself: first cut it off from the shared storage, then there: rm /var/lib/havirt/id',
+  )
+  return { exit: exitStatus.done, messages: [left] }
 }

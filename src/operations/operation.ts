@@ -33,6 +33,8 @@ export interface Input {
   readonly mode: Mode
   /** The command in words, for claims and logs. */
   readonly spelled: string
+  /** Has the person type an answer; undefined when they do not want to. Absent where nobody can answer. */
+  readonly ask?: (question: string) => Promise<string | undefined>
 }
 
 export interface Operation {

@@ -3,54 +3,27 @@
  *
  * A claim's record lives under the domain's uuid. The name and each exclusive writable disk have a key of their own, which
  * says which claim holds them; they are held exactly as long as that claim is. So only one record is renewed and released.
- * No two hosts' clocks are compared: `since` is for people; a stale claim is one that a watcher saw unchanged for its time to live.
+ * No two hosts' clocks are compared: `since` is for people; a stale claim is one that a watcher saw unchanged for its time to
+ * live, by its own monotonic clock, and is then taken over.
  */
 import { randomUUID } from 'node:crypto'
-import { parse, stringify } from 'yaml'
 import type { Identity } from '../core/cluster.ts'
-import { diskIdentity } from '../core/domain-xml.ts'
+import { Claim } from './claim.ts'
+import {
+  CLAIMS,
+  type ClaimRecord,
+  type Doubt,
+  diskKey,
+  isInDoubt,
+  type Pointer,
+  pointerKeys,
+  toPointer,
+  toRecord,
+  toText,
+} from './claim-record.ts'
 import type { Clock } from './clock.ts'
-import { keySegment } from './key.ts'
 import { isDead, type Owner } from './owner.ts'
-import { type Key, type Store, StoreError } from './store.ts'
-
-/** A command that was sent and whose end nobody saw (rule 12). It stays until its node's guard has been raised above it. */
-export interface Doubt {
-  readonly node: string
-  readonly generation: number
-  readonly command: string
-  readonly since: string
-}
-
-/** A claim as the store holds it. */
-export interface ClaimRecord {
-  readonly state: 'held' | 'released'
-  /** Grows by one with every new holder. The guard on the node lets no lower one pass. */
-  readonly generation: number
-  /** This one holding: two holdings never have the same. */
-  readonly token: string
-  /** Grows with every renewal and step, so that a watcher sees life. */
-  readonly beat: number
-  readonly ttlMs: number
-  readonly domain: string
-  readonly uuid: string
-  readonly node?: string
-  readonly verb: string
-  readonly since: string
-  readonly owner: Owner
-  readonly doubts: readonly Doubt[]
-}
-
-/** A key that belongs to a claim: `claims/name/web` says by which record it is held. */
-interface Pointer {
-  readonly claim: Key
-  readonly token: string
-}
-
-/** The claim is no longer ours: somebody took it over, or our time ran out. Nothing more may be started. */
-export class ClaimLostError extends Error {
-  override readonly name = 'ClaimLostError'
-}
+import { type Key, type Store, StoreError, type Versioned } from './store.ts'
 
 /** Who asks, and for what: shown in every refusal that the claim causes. */
 export interface ClaimRequest {
@@ -60,49 +33,102 @@ export interface ClaimRequest {
   readonly node?: string
 }
 
+/** How long the asker waits for a holder who lives. One who gives no sign of life is always waited for, until he counts as dead. */
+export interface Patience {
+  readonly waitMs: number
+  /** Told while it waits: for whom, and for how many seconds at most. */
+  waiting(holder: ClaimRecord, secondsLeft: number): void
+}
+
 /** What came of asking for a claim. */
 export type Acquired = { readonly claim: Claim } | { readonly heldBy: ClaimRecord }
 
-const CLAIMS = 'claims/uuid'
+const IMPATIENT: Patience = { waitMs: 0, waiting: () => undefined }
+
+interface Found {
+  readonly version: number
+  readonly record: ClaimRecord
+}
 
 export class Claims {
   readonly #store: Store
   readonly #clock: Clock
   readonly #us: Owner
   readonly #ttlMs: number
+  readonly #isDead: (owner: Owner, us: Owner) => Promise<boolean>
+  /** The last holder of each claim that we watched, by the claim's key. */
+  readonly #watched = new Map<Key, ClaimRecord>()
 
-  constructor(store: Store, clock: Clock, us: Owner, ttlMs: number) {
+  /** `isOwnerDead` is true only for one who is certainly gone, as {@link isDead} says it of processes of this machine. */
+  constructor(store: Store, clock: Clock, us: Owner, ttlMs: number, isOwnerDead = isDead) {
     this.#store = store
     this.#clock = clock
     this.#us = us
     this.#ttlMs = ttlMs
+    this.#isDead = isOwnerDead
   }
 
   /**
-   * Takes the domain's claim. A holder that is alive, or whose life cannot be told from here, refuses it; one that
-   * certainly died on this machine is succeeded at once, its commands in doubt included.
+   * Takes the domain's claim. A holder that certainly died on this machine is succeeded at once; any other is watched: a sign
+   * of life refuses us (unless there is patience left), standing still for its time to live makes the claim ours, its commands
+   * in doubt included. `heldBy` in state `released` is another domain's claim that left commands in doubt on our name or disks.
    */
-  async acquire(request: ClaimRequest): Promise<Acquired> {
-    const key = `${CLAIMS}/${request.identity.uuid}`
-    const found = await this.#read(key)
-    if (found !== undefined && (await this.#isHeld(found.record))) return { heldBy: found.record }
-    return this.#succeed(key, found, request)
-  }
-
-  /**
-   * Takes the claim although somebody holds it, once it has stood unchanged for its time to live by our own clock.
-   * `heldBy` comes back when the holder gave a sign of life meanwhile.
-   */
-  async takeOver(request: ClaimRequest, waiting: (secondsLeft: number) => void): Promise<Acquired> {
-    const key = `${CLAIMS}/${request.identity.uuid}`
-    const found = await this.#read(key)
-    if (found !== undefined && (await this.#isHeld(found.record))) {
-      const alive = await this.#watch(key, found, waiting)
-      // It let go while we watched: then it is there to be taken like any other.
-      if (alive?.state === 'released') return this.acquire(request)
-      if (alive !== undefined) return { heldBy: alive }
+  async acquire(request: ClaimRequest, patience: Patience = IMPATIENT): Promise<Acquired> {
+    const untilMs = this.#clock.monotonicMs() + patience.waitMs
+    for (;;) {
+      const attempt = await this.#attempt(request)
+      if ('claim' in attempt) return attempt
+      const { state, uuid } = attempt.heldBy
+      // One of our own domain was faster than we, and has ended since: it is free.
+      if (state === 'released' && uuid !== request.identity.uuid) return attempt
+      const key = `${CLAIMS}/${uuid}`
+      const end = await this.#outwait(key, attempt.heldBy, untilMs, patience)
+      if (end !== 'free') return { heldBy: end }
     }
-    return this.#succeed(key, found, request)
+  }
+
+  /**
+   * Writes down that nodes show a disk under other names, too, so that whoever claims it by this name claims it by those. Only a
+   * claim that is taken afterwards covers them.
+   */
+  async remember(claim: Claim, disk: string, names: readonly string[]): Promise<void> {
+    const key = diskKey(disk)
+    const found = await this.#store.read(key)
+    const before = found === undefined ? undefined : toPointer(key, found.text)
+    if (found === undefined || before === undefined || before.token !== claim.record.token) return
+    const also = [...new Set([...(before.also ?? []), ...names.map(diskKey)])].sort()
+    await this.#store.swap(key, found.version, toText({ ...before, also }))
+  }
+
+  /** True when the claim with this token is held now. */
+  async holds(uuid: string, token: string): Promise<boolean> {
+    const record = (await this.#look(`${CLAIMS}/${uuid}`))?.record
+    return record?.token === token && (await this.#isHeld(record))
+  }
+
+  /** Waits until the claim with this token shows a sign of life (true), or is gone or buried (false). */
+  async isAlive(uuid: string, token: string, patience: Patience = IMPATIENT): Promise<boolean> {
+    const key = `${CLAIMS}/${uuid}`
+    const record = (await this.#look(key))?.record
+    if (record?.token !== token || !(await this.#isHeld(record))) return false
+    const end = await this.#outwait(key, record, this.#clock.monotonicMs(), patience)
+    return end !== 'free' && end.token === token
+  }
+
+  /**
+   * A node that was confirmed down answers: what was parked there may be carried out after all, and stands in the way again. Of a
+   * claim that is held its holder takes care.
+   */
+  async unpark(node: string): Promise<void> {
+    for (const key of (await this.#store.list(CLAIMS)).map(name => `${CLAIMS}/${name}`)) {
+      const found = await this.#read(key)
+      const isParked = (doubt: Doubt) => doubt.node === node && doubt.parked === true
+      if (found?.record.state !== 'released' || !found.record.doubts.some(isParked)) continue
+      const doubts = found.record.doubts.map(({ parked, ...doubt }) =>
+        parked !== true || doubt.node === node ? doubt : { ...doubt, parked },
+      )
+      await this.#store.swap(key, found.version, toText({ ...found.record, doubts }))
+    }
   }
 
   /** Every claim that is held now, or that left commands in doubt. */
@@ -114,27 +140,42 @@ export class Claims {
     )
   }
 
+  async #attempt(request: ClaimRequest): Promise<Acquired> {
+    const key = `${CLAIMS}/${request.identity.uuid}`
+    const found = await this.#read(key)
+    if (found !== undefined && (await this.#isHeld(found.record))) return { heldBy: found.record }
+    return this.#succeed(key, found, request)
+  }
+
   async #succeed(key: Key, found: Found | undefined, request: ClaimRequest): Promise<Acquired> {
     const record = this.#newRecord(found?.record, request)
     const sentAtMs = this.#clock.monotonicMs()
-    const result = await this.#store.swap(key, found?.version ?? 0, stringify(record))
+    const result = await this.#store.swap(key, found?.version ?? 0, toText(record))
     const now = await this.#read(key)
     // "Unknown" may have held after all: the record itself tells.
     if (result.outcome === 'lost' || now === undefined || now.record.token !== record.token) {
-      if (now === undefined) throw new StoreError('a claim vanished while it was taken', 'try again')
+      if (now === undefined || now.version === found?.version)
+        throw new StoreError('the claim could not be taken', 'try again')
       return { heldBy: now.record }
     }
-    const claim = new Claim(this.#store, this.#clock, key, now, sentAtMs)
+    const claim = new Claim(this.#store, this.#clock, key, now, sentAtMs, this.#takenFrom(key, found?.record))
     try {
-      const holder = await this.#takePointers(request.identity, { claim: key, token: record.token })
+      const holder = await this.#takePointers(claim, request.identity)
       if (holder === undefined) return { claim }
-      await claim.release()
+      await claim.release().catch(() => undefined)
       return { heldBy: holder }
     } catch (error) {
       // A claim that nobody works under must not stand in the way; if it cannot be released either, it runs out.
       await claim.release().catch(() => undefined)
       throw error
     }
+  }
+
+  /** Who held it until now: its record says so, or is a burial, ours or another watcher's, of him whom we watched. */
+  #takenFrom(key: Key, before: ClaimRecord | undefined): ClaimRecord | undefined {
+    if (before?.state === 'held') return before
+    const holder = this.#watched.get(key)
+    return before?.generation === holder?.generation && before?.token !== holder?.token ? holder : undefined
   }
 
   #newRecord(before: ClaimRecord | undefined, { identity, verb, node }: ClaimRequest): ClaimRecord {
@@ -154,226 +195,113 @@ export class Claims {
     }
   }
 
-  /** Points the name and the disks at our claim; the holder of one that is taken, if any is. In sorted order, so that one of two rivals wins. */
-  async #takePointers(identity: Identity, ours: Pointer): Promise<ClaimRecord | undefined> {
-    for (const key of pointerKeys(identity)) {
-      const holder = await this.#takePointer(key, ours)
-      if (holder !== undefined) return holder
+  /** Points the name and the disks, by each of their names, at our claim; the holder of one that is taken, if any is. */
+  async #takePointers(claim: Claim, identity: Identity): Promise<ClaimRecord | undefined> {
+    const ours = { claim: claim.key, token: claim.record.token }
+    for (let keys = pointerKeys(identity); keys.length > 0; keys = claim.uncovered()) {
+      for (const key of keys) {
+        const taken = await this.#takePointer(key, ours)
+        if ('state' in taken) return taken
+        claim.cover(key, taken.also ?? [])
+      }
     }
     return undefined
   }
 
-  async #takePointer(key: Key, ours: Pointer): Promise<ClaimRecord | undefined> {
+  /** What we wrote, or who holds it. */
+  async #takePointer(key: Key, ours: Pointer): Promise<Pointer | ClaimRecord> {
     const found = await this.#store.read(key)
-    const holder = found === undefined ? undefined : await this.#holderOf(toPointer(key, found.text), ours)
+    const before = found === undefined ? undefined : toPointer(key, found.text)
+    const holder = before === undefined ? undefined : await this.#holderOf(before, ours)
     if (holder !== undefined) return holder
-    const result = await this.#store.swap(key, found?.version ?? 0, stringify(ours))
-    if (result.outcome === 'won') return undefined
-    // Somebody was faster, or nobody knows: whoever it points at now decides.
+    const pointer = before?.also === undefined ? ours : { ...ours, also: before.also }
+    const result = await this.#store.swap(key, found?.version ?? 0, toText(pointer))
+    if (result.outcome === 'won') return pointer
     const now = await this.#store.read(key)
-    const pointer = now === undefined ? undefined : toPointer(key, now.text)
-    if (pointer?.token === ours.token) return undefined
-    const rival = pointer === undefined ? undefined : await this.#read(pointer.claim)
-    if (rival === undefined) throw new StoreError(`the claim ${key} could not be taken`, 'try again')
-    return rival.record
+    if (now !== undefined && toPointer(key, now.text).token === ours.token) return pointer
+    if (now === undefined || now.version === found?.version)
+      throw new StoreError(`the claim ${key} could not be taken`, 'try again')
+    // Somebody was faster: whoever it points at now decides.
+    return this.#takePointer(key, ours)
   }
 
   async #holderOf(pointer: Pointer, ours: Pointer): Promise<ClaimRecord | undefined> {
     if (pointer.claim === ours.claim) return undefined
-    const claim = await this.#read(pointer.claim)
+    // An old record may show it free that is held by now, and no swap of the pointer would tell.
+    const claim = await this.#look(pointer.claim)
     if (claim === undefined) return undefined
     // A command in doubt may still bring that domain to life, with this name and on these disks (rule 12), whoever held the
     // claim since and whatever disks it had then.
-    if (claim.record.doubts.length > 0) return claim.record
+    if (isInDoubt(claim.record)) return claim.record
     return claim.record.token === pointer.token && (await this.#isHeld(claim.record)) ? claim.record : undefined
   }
 
   async #isHeld(record: ClaimRecord): Promise<boolean> {
-    return record.state === 'held' && !(await isDead(record.owner, this.#us))
+    return record.state === 'held' && !(await this.#isDead(record.owner, this.#us))
   }
 
-  /** Waits until the record stood still for its time to live; the living holder's record if it did not. */
-  async #watch(key: Key, found: Found, waiting: (secondsLeft: number) => void): Promise<ClaimRecord | undefined> {
-    const signal = AbortSignal.timeout(found.record.ttlMs)
+  /** Waits for a holder: `free` once it let go or was buried, its record when it lives on and there is no more patience. */
+  async #outwait(key: Key, holder: ClaimRecord, untilMs: number, patience: Patience): Promise<ClaimRecord | 'free'> {
+    for (let record = holder; ; ) {
+      // Old news is no sign of life.
+      const found = await this.#look(key)
+      if (found === undefined || found.record.token !== record.token || found.record.state === 'released') return 'free'
+      this.#watched.set(key, found.record)
+      const { ttlMs } = found.record
+      const changed = await this.#watch(key, found.version, ttlMs, left => patience.waiting(found.record, left))
+      if (changed?.record.state === 'released') return 'free'
+      // The next look tells whether the burial held: a lost one is a sign of life.
+      if (changed === undefined) await this.#bury(key, found)
+      else if (this.#clock.monotonicMs() >= untilMs) return changed.record
+      record = changed?.record ?? found.record
+    }
+  }
+
+  /** The newest record past every cache, which a read need not be; undefined when there is none. */
+  async #look(key: Key): Promise<Found | undefined> {
+    const found = await this.#watch(key, 0, this.#ttlMs, () => undefined)
+    if (found === undefined && (await this.#store.read(key)) !== undefined)
+      throw new StoreError(`the claim var/${key} could not be read in time`, 'try again')
+    return found
+  }
+
+  /** What the claim became, undefined when it stayed at the version that we know for so long. */
+  async #watch(
+    key: Key,
+    known: number,
+    forMs: number,
+    waiting: (secondsLeft: number) => void,
+  ): Promise<Found | undefined> {
     const startedMs = this.#clock.monotonicMs()
-    const left = () => Math.ceil((found.record.ttlMs - (this.#clock.monotonicMs() - startedMs)) / 1000)
-    waiting(left())
-    const ticker = setInterval(() => waiting(Math.max(0, left())), 1000)
-    const changed = await this.#store.watch(key, found.version, signal).finally(() => clearInterval(ticker))
-    return changed === undefined ? undefined : toRecord(key, changed.text)
+    const left = () => forMs - (this.#clock.monotonicMs() - startedMs)
+    const over = new AbortController()
+    const tick = async () => {
+      while (!over.signal.aborted && left() > 0) {
+        waiting(Math.ceil(left() / 1000))
+        await this.#clock.sleep(Math.min(1000, left()), over.signal)
+      }
+      over.abort()
+    }
+    void tick()
+    const changed = await this.#store.watch(key, known, over.signal).finally(() => over.abort())
+    return changed === undefined ? undefined : toFound(key, changed)
+  }
+
+  /**
+   * Ends a claim that stood still for its time to live. Its holder, should it wake up, loses its next swap; what it left in
+   * doubt stays written down, and its generation: whoever takes the claim now has a higher one. A lost swap is a sign of life.
+   * The token is a new one, or the holder would take our record for its own.
+   */
+  async #bury(key: Key, { version, record }: Found): Promise<void> {
+    await this.#store.swap(key, version, toText({ ...record, token: randomUUID(), state: 'released' }))
   }
 
   async #read(key: Key): Promise<Found | undefined> {
     const found = await this.#store.read(key)
-    return found === undefined ? undefined : { version: found.version, record: toRecord(key, found.text) }
+    return found === undefined ? undefined : toFound(key, found)
   }
 }
 
-interface Found {
-  readonly version: number
-  readonly record: ClaimRecord
-}
-
-/** A claim that we hold. Every method rejects with {@link ClaimLostError} once it is not ours any more. */
-export class Claim {
-  readonly #store: Store
-  readonly #clock: Clock
-  readonly #key: Key
-  #version: number
-  #record: ClaimRecord
-  /** From before the last renewal was sent: our life begins no later than anybody could see it begin. */
-  #renewedAtMs: number
-  #queue: Promise<unknown> = Promise.resolve()
-  #renewing: NodeJS.Timeout | undefined
-  /** Doubts that ended while a swap which still has them was under way. */
-  readonly #settled = new WeakSet<Doubt>()
-
-  constructor(store: Store, clock: Clock, key: Key, found: Found, sentAtMs: number) {
-    this.#store = store
-    this.#clock = clock
-    this.#key = key
-    this.#version = found.version
-    this.#record = found.record
-    this.#renewedAtMs = sentAtMs
-  }
-
-  get record(): ClaimRecord {
-    return this.#record
-  }
-
-  /** Renews in the background while something long goes on. `lost` is called once if the claim is taken from us. */
-  keepAlive(lost: (error: Error) => void): void {
-    let busy = false
-    this.#renewing = setInterval(async () => {
-      if (busy) return
-      busy = true
-      try {
-        await this.#change(record => record)
-        busy = false
-      } catch (error) {
-        busy = false
-        // A store that hiccups is asked again as long as our life lasts; nobody can have taken the claim before that.
-        if (!(error instanceof ClaimLostError) && this.#alive()) return
-        clearInterval(this.#renewing)
-        lost(
-          error instanceof ClaimLostError
-            ? error
-            : new ClaimLostError(`the claim could not be renewed: ${(error as Error).message}`),
-        )
-      }
-    }, this.#record.ttlMs / 6)
-  }
-
-  /** Within the first half of our life, counted from before the last renewal was sent. */
-  #alive(): boolean {
-    return this.#clock.monotonicMs() - this.#renewedAtMs <= this.#record.ttlMs / 2
-  }
-
-  /** Re-checks that the claim is ours and writes what is about to be sent, both in one swap (rule 12). */
-  async about(node: string, command: string): Promise<void> {
-    const doubt: Doubt = {
-      node,
-      generation: this.#record.generation,
-      command,
-      since: new Date(this.#clock.now()).toISOString(),
-    }
-    await this.#change(record => ({ ...record, doubts: [...record.doubts, doubt] }))
-    if (!this.#alive()) {
-      throw new ClaimLostError('the store took so long that the claim may have run out')
-    }
-  }
-
-  /** The end of everything sent to this node was seen, or the guard there was raised: no doubt is left. Written with the next swap. */
-  settled(node: string): void {
-    for (const doubt of this.#record.doubts) if (doubt.node === node) this.#settled.add(doubt)
-    this.#record = this.#withoutSettled(this.#record)
-  }
-
-  /** Ends the claim. What is still in doubt stays written down for whoever comes next. */
-  async release(): Promise<void> {
-    clearInterval(this.#renewing)
-    await this.#change(record => ({ ...record, state: 'released' }))
-  }
-
-  /** One swap at a time: a renewal and a step must not lose against each other. */
-  #change(change: (record: ClaimRecord) => ClaimRecord): Promise<void> {
-    const turn = this.#queue.then(() => this.#swap(change))
-    this.#queue = turn.catch(() => undefined)
-    return turn
-  }
-
-  async #swap(change: (record: ClaimRecord) => ClaimRecord): Promise<void> {
-    if (this.#record.state === 'released') throw new ClaimLostError('the claim was released')
-    const sentAtMs = this.#clock.monotonicMs()
-    const record = { ...change(this.#record), beat: this.#record.beat + 1 }
-    const result = await this.#store.swap(this.#key, this.#version, stringify(record))
-    if (result.outcome === 'won') this.#version = result.version
-    else await this.#resolve(record)
-    this.#record = this.#withoutSettled(record)
-    this.#renewedAtMs = sentAtMs
-  }
-
-  #withoutSettled(record: ClaimRecord): ClaimRecord {
-    return { ...record, doubts: record.doubts.filter(doubt => !this.#settled.has(doubt)) }
-  }
-
-  /** The swap was lost or nobody knows: only finding our very record as the newest says that it held. */
-  async #resolve(record: ClaimRecord): Promise<void> {
-    const now = await this.#store.read(this.#key)
-    const newest = now === undefined ? undefined : toRecord(this.#key, now.text)
-    if (now === undefined || newest?.token !== record.token || newest.beat !== record.beat) {
-      throw new ClaimLostError(
-        `the claim on ${this.#record.domain} was taken over by ${newest === undefined ? 'somebody' : ownerText(newest)}`,
-      )
-    }
-    this.#version = now.version
-  }
-}
-
-/** "root@node2 (pid 4711)": who holds a claim, for people. */
-export function ownerText({ owner, node }: ClaimRecord): string {
-  return `${owner.user}@${node ?? owner.host} (pid ${owner.pid})`
-}
-
-function pointerKeys(identity: Identity): Key[] {
-  const disks = identity.disks.flatMap(disk => diskIdentity(disk.source) ?? [])
-  return [`claims/name/${keySegment(identity.name)}`, ...disks.map(disk => `claims/disk/${keySegment(disk)}`)].sort()
-}
-
-function toRecord(key: Key, text: string): ClaimRecord {
-  const value = parsed(key, text)
-  const numbers = ['generation', 'beat', 'ttlMs'].every(field => typeof value[field] === 'number')
-  const texts = ['token', 'domain', 'uuid', 'verb', 'since'].every(field => typeof value[field] === 'string')
-  const known = value['state'] === 'held' || value['state'] === 'released'
-  if (!numbers || !texts || !known || !isObject(value['owner']) || !Array.isArray(value['doubts']))
-    throw unreadable(key)
-  return value as unknown as ClaimRecord
-}
-
-function toPointer(key: Key, text: string): Pointer {
-  const value = parsed(key, text)
-  if (typeof value['claim'] !== 'string' || typeof value['token'] !== 'string') throw unreadable(key)
-  return value as unknown as Pointer
-}
-
-function parsed(key: Key, text: string): Record<string, unknown> {
-  let value: unknown
-  try {
-    value = parse(text, { maxAliasCount: 0 })
-  } catch {
-    throw unreadable(key)
-  }
-  if (!isObject(value)) throw unreadable(key)
-  return value
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
-
-function unreadable(key: Key): StoreError {
-  return new StoreError(
-    `the claim var/${key} cannot be read`,
-    'it may be of a newer havirt; do not remove it while anything runs under it',
-  )
+function toFound(key: Key, { version, text }: Versioned): Found {
+  return { version, record: toRecord(key, text) }
 }

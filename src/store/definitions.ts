@@ -20,7 +20,24 @@ export interface DefinitionText extends Definition {
   readonly text: string
 }
 
-export class Definitions {
+/** The definitions as the pipeline sees them: files of conf/ here, texts in memory in the simulator. */
+export interface Definitions {
+  /** Where a domain's definition is, or would be. Throws {@link StoreError} for a name that no file may have. */
+  path(name: string): string
+  /** Names of all definitions, sorted. */
+  names(): Promise<string[]>
+  /** All definitions by name. A file that is no definition is among them, with its problem. */
+  all(): Promise<Map<string, DefinitionText>>
+  /** One definition, undefined when there is no file. */
+  read(name: string): Promise<DefinitionText | undefined>
+  /**
+   * Replaces a definition durably: at every moment the file holds the old text or the new one, and the old is kept.
+   * Rejects with {@link StoreError} when the file is no longer the one with `replacesSha256` (undefined: there was none).
+   */
+  write(name: string, text: string, replacesSha256: string | undefined): Promise<void>
+}
+
+export class DefinitionFolder implements Definitions {
   readonly #folder: string
   readonly #history: string
 
@@ -30,7 +47,6 @@ export class Definitions {
     this.#history = join(home, 'var', 'definitions')
   }
 
-  /** Where a domain's definition is, or would be. Throws {@link StoreError} for a name that no file may have. */
   path(name: string): string {
     if (!isDomainName(name)) {
       throw new StoreError(
@@ -41,7 +57,6 @@ export class Definitions {
     return join(this.#folder, `${name}${SUFFIX}`)
   }
 
-  /** Names of all definitions, sorted. */
   async names(): Promise<string[]> {
     const files = await readdir(this.#folder).catch(error => (error.code === 'ENOENT' ? [] : Promise.reject(error)))
     return files
@@ -51,14 +66,12 @@ export class Definitions {
       .sort()
   }
 
-  /** All definitions by name. A file that is no definition is among them, with its problem. */
   async all(): Promise<Map<string, DefinitionText>> {
     const names = await this.names()
     const read = await Promise.all(names.map(name => this.read(name)))
     return new Map(read.filter(each => each !== undefined).map(each => [each.name, each]))
   }
 
-  /** One definition, undefined when there is no file. */
   async read(name: string): Promise<DefinitionText | undefined> {
     const path = this.path(name)
     try {
@@ -78,10 +91,6 @@ export class Definitions {
     }
   }
 
-  /**
-   * Replaces a definition durably: at every moment the file holds the old text or the new one, and the old is kept.
-   * Rejects with {@link StoreError} when the file is no longer the one with `replacesSha256` (undefined: there was none).
-   */
   async write(name: string, text: string, replacesSha256: string | undefined): Promise<void> {
     const path = this.path(name)
     const before = await this.read(name)

@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import type { Config } from '../core/config.ts'
 import { describeProblem, parseConfig } from '../core/config-check.ts'
 import { initialConfigText, sampleConfigText } from '../core/config-text.ts'
-import { Definitions } from './definitions.ts'
+import { DefinitionFolder, type Definitions } from './definitions.ts'
 import { DirectoryStore } from './directory.ts'
 import { Records } from './records.ts'
 import { type Store, StoreError } from './store.ts'
@@ -55,7 +55,7 @@ export async function openHome(path: string, local: LocalIdentity): Promise<Home
     config,
     store,
     records,
-    definitions: new Definitions(path),
+    definitions: new DefinitionFolder(path),
     clusterId: id,
     editConfig: edit => editConfig(path, edit),
   }

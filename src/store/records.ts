@@ -1,6 +1,7 @@
 /** The typed records of the cluster over any store: YAML texts that people can read, checked when they are read back. */
 import { parse, stringify } from 'yaml'
 import type { DomainRecord } from '../core/cluster.ts'
+import { emptyLedger, type Ledger } from '../core/ledger.ts'
 import { isNodeName, type NodeRecord } from '../core/node.ts'
 import { keySegment } from './key.ts'
 import { type Store, StoreError, type Versioned } from './store.ts'
@@ -17,6 +18,7 @@ export interface ClusterRecord {
 }
 
 const NODES = 'nodes'
+const LEDGERS = 'ledger'
 const DOMAINS = 'domains'
 const POPULATION = 'population'
 const CLUSTER = 'cluster'
@@ -44,6 +46,16 @@ export class Records {
   /** Takes the node out of the list. Its numbers live on, so that an old writer cannot bring it back unseen. */
   async removeNode(name: string): Promise<void> {
     await this.#write(`${NODES}/${name}`, { removed: true })
+  }
+
+  /** What is written down about a node: empty when nothing is. */
+  async ledger(node: string): Promise<Ledger> {
+    return (await this.#read<Ledger>(`${LEDGERS}/${node}`, isLedger)) ?? emptyLedger
+  }
+
+  /** Changes a node's ledger by compare-and-swap: `change` gets what is there, and may be called again when somebody was faster. */
+  async changeLedger(node: string, change: (ledger: Ledger) => Ledger | Promise<Ledger>): Promise<Ledger> {
+    return this.#change<Ledger>(`${LEDGERS}/${node}`, isLedger, async before => change(before ?? emptyLedger))
   }
 
   /** What is remembered of every domain, by name. */
@@ -83,22 +95,39 @@ export class Records {
 
   async #read<T>(key: string, check: (value: unknown) => boolean): Promise<T | undefined> {
     const found = await this.#store.read(key)
-    if (found === undefined) return undefined
+    return found === undefined ? undefined : this.#understood<T>(key, found, check)
+  }
+
+  async #write(key: string, value: unknown): Promise<void> {
+    await this.#change(
+      key,
+      () => true,
+      async () => value,
+    )
+  }
+
+  /** Unchanged, nothing is written. A swap of which nobody knows is tried again: the text that is there then tells. */
+  async #change<T>(
+    key: string,
+    check: (value: unknown) => boolean,
+    change: (before: T | undefined) => Promise<T>,
+  ): Promise<T> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const found = await this.#store.read(key)
+      const value = await change(found === undefined ? undefined : this.#understood<T>(key, found, check))
+      const text = stringify(value)
+      if (found?.text === text) return value
+      const result = await this.#store.swap(key, found?.version ?? 0, text)
+      if (result.outcome === 'won') return value
+    }
+    throw new StoreError(`${key} could not be written: others kept writing it`, 'try again')
+  }
+
+  #understood<T>(key: string, found: Versioned, check: (value: unknown) => boolean): T | undefined {
     const value = parsed(key, found)
     if (isRemoved(value)) return undefined
     if (!check(value)) throw damaged(key, found, 'it does not hold what it should')
     return value as T
-  }
-
-  async #write(key: string, value: unknown): Promise<void> {
-    const text = stringify(value)
-    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-      const before = await this.#store.read(key)
-      if (before?.text === text) return
-      const result = await this.#store.swap(key, before?.version ?? 0, text)
-      if (result.outcome === 'won') return
-    }
-    throw new StoreError(`${key} could not be written: others kept writing it`, 'try again')
   }
 }
 
@@ -138,6 +167,22 @@ function isNodeRecord(value: unknown): boolean {
 
 function isDomainRecord(value: unknown): boolean {
   return isObject(value) && typeof value['name'] === 'string' && typeof value['manual'] === 'boolean'
+}
+
+function isLedger(value: unknown): boolean {
+  if (!isObject(value) || !Array.isArray(value['reservations'])) return false
+  const marks = [value['maintenance'], value['down']].filter(mark => mark !== undefined)
+  const texts = ['token', 'uuid', 'domain', 'by'] as const
+  return (
+    marks.every(mark => isObject(mark) && typeof mark['by'] === 'string' && typeof mark['since'] === 'string') &&
+    value['reservations'].every(
+      (each: unknown) =>
+        isObject(each) &&
+        texts.every(key => typeof each[key] === 'string') &&
+        typeof each['memoryMiB'] === 'number' &&
+        typeof each['vcpus'] === 'number',
+    )
+  )
 }
 
 function isPopulation(value: unknown): boolean {

@@ -100,7 +100,7 @@ describe('arguments', () => {
 })
 
 describe('options', () => {
-  const everywhere = ['--dryrun', '--ensure', '--home', '--no-dryrun', '--output', '--quiet', '--yes']
+  const everywhere = ['--dryrun', '--ensure', '--home', '--no-dryrun', '--output', '--quiet', '--wait', '--yes']
 
   test('of the operation and of every command', async () => {
     expect(await offered('-')).toEqual(everywhere)

@@ -8,7 +8,18 @@ import { aCluster, aDefinition, aDisk, aDomain, aNode, aSilentNode, onPath, unre
 export const NAMES = ['a', 'b', 'c'] as const
 export const NODES = ['node1', 'node2', 'node3', 'node4', 'node5'] as const
 const DISKS = ['/srv/0.img', '/srv/1.img', '/srv/2.img', '/srv/3.img']
-const PATHS = new Map(DISKS.flatMap(path => [...onPath(path)]))
+/** What a node says of the paths: often nothing, else one of few files, so that two paths are one file now and then. */
+const pathsOf = (name: string) =>
+  fc
+    .tuple(...DISKS.map(() => fc.constantFrom(undefined, undefined, 'nfs:nas/0', 'nfs:nas/1', `local:${name}:0`)))
+    .map(
+      found =>
+        new Map(
+          DISKS.flatMap((path, at) => [
+            ...onPath(path, found[at] === undefined ? {} : { identity: found[at] as string }),
+          ]),
+        ),
+    )
 const STATES: readonly DomainState[] = [
   'running',
   'running',
@@ -50,8 +61,9 @@ const onNode: fc.Arbitrary<DomainOnNode> = fc
     managedSave: rarely,
     snapshots: rarely,
     hidden: rarely,
+    lost: rarely,
   })
-  .map(({ domain: definition, hidden, state, managedSave, persistent, ...more }) => {
+  .map(({ domain: definition, hidden, lost, state, managedSave, persistent, ...more }) => {
     const { name, uuid, vcpus, memoryMiB } = definition
     const off = state === 'shutoff'
     const seen = {
@@ -64,6 +76,7 @@ const onNode: fc.Arbitrary<DomainOnNode> = fc
       active: !off,
       persistent: persistent || off,
       managedSave: managedSave && off,
+      ...(lost && !off ? { unlistedPid: 7 } : {}),
     }
     return { ...unreadable(seen), ...(hidden ? {} : { definition }) }
   })
@@ -75,7 +88,10 @@ const domainsOfNode = fc
 
 const node = (name: string): fc.Arbitrary<Node> =>
   fc.oneof(
-    { weight: 9, arbitrary: domainsOfNode.map(domains => aNode(name, domains, { paths: PATHS })) },
+    {
+      weight: 9,
+      arbitrary: fc.tuple(domainsOfNode, pathsOf(name)).map(([domains, paths]) => aNode(name, domains, { paths })),
+    },
     { weight: 1, arbitrary: fc.constantFrom('unreachable', 'busy').map(state => aSilentNode(name, state as 'busy')) },
   )
 
@@ -97,7 +113,9 @@ function textOf({ nodes, definitions }: Cluster): string {
   const text = ({ name, uuid, memoryMiB, disks }: Domain) =>
     `${name}/${uuid.at(-1)} ${memoryMiB} MiB ${disks.map(({ source }) => ('path' in source ? source.path : '')).join()}`
   const shown = (each: DomainOnNode) => {
-    const flags = (['persistent', 'managedSave', 'autostart', 'snapshots'] as const).filter(flag => each[flag])
+    const flags = (['persistent', 'managedSave', 'autostart', 'snapshots', 'unlistedPid'] as const).filter(
+      flag => each[flag],
+    )
     const what = each.definition === undefined ? `${each.name}/${each.uuid.at(-1)} unreadable` : text(each.definition)
     return `  ${what} ${each.state}(${each.stateReason}) ${flags.join(' ')}`
   }

@@ -2,6 +2,7 @@
 import type { Cluster, Definition, DomainRecord } from '../../src/core/cluster.ts'
 import { type Config, defaultConfig } from '../../src/core/config.ts'
 import type { Disk, Domain } from '../../src/core/domain.ts'
+import { emptyLedger } from '../../src/core/ledger.ts'
 import type { DomainOnNode, Node, NodeRecord, PathFacts, SilentNode, UpNode } from '../../src/core/node.ts'
 
 export const WEB_UUID = '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01'
@@ -116,11 +117,19 @@ export function aNode(name: string, domains: readonly DomainOnNode[] = [], more:
     hostCpu: '<cpu><model>EPYC</model></cpu>',
     ...more,
   }
-  return { name, record: aRecord(name), seen }
+  return { name, record: aRecord(name), ledger: emptyLedger, seen }
+}
+
+/** The same, known to have answered. */
+export function upNode(...args: Parameters<typeof aNode>): Node & { seen: UpNode } {
+  const node = aNode(...args)
+  if (node.seen.state !== 'up') throw new Error('it is up')
+  return { ...node, seen: node.seen }
 }
 
 export function aSilentNode(name: string, state: SilentNode['state'] = 'unreachable'): Node {
-  return { name, record: aRecord(name), seen: { state, reason: 'no answer within 5 s', hint: 'check its power' } }
+  const seen = { state, reason: 'no answer within 5 s', hint: 'check its power' }
+  return { name, record: aRecord(name), ledger: emptyLedger, seen }
 }
 
 /** The file conf/NAME.xml as it was read. */

@@ -111,6 +111,7 @@ describe('commands of steps', () => {
       step('rebootDomain', on),
       step('setMaxDowntime', { ...on, downtimeMs: 5 }),
       step('undefineDomain', { ...on, keepTpm: false }),
+      step('abortMigration', { domain: 'web', uuid: 'u-u-i-d', from: 'node2', to: 'node1' }),
       step('saveDefinition', { ...on, definition: 'conf/web.xml' }),
     ].map(one => commandOf(one, 'qemu+unix:///x')?.argv)
     for (const argv of all) {

@@ -12,6 +12,7 @@ import {
 import { describeProblem, parseConfig } from '../../src/core/config-check.ts'
 import { ConfigEditError, setConfigValue } from '../../src/core/config-edit.ts'
 import { initialConfigText, sampleConfigText } from '../../src/core/config-text.ts'
+import { parseFenceDevice } from '../../src/core/fence.ts'
 
 const parse = (text: string) => parseConfig(text, 'config.yaml')
 const sentences = (text: string) => parse(text).problems.map(describeProblem)
@@ -30,6 +31,16 @@ function valuesOf(option: ConfigOption): fc.Arbitrary<unknown> {
   if (option.key === 'migrate.uri') {
     const uri = fc.stringMatching(/^[a-z]{1,9}:\/\/[\x21-\x7e]{0,9}%n[\x21-\x7e]{0,9}$/)
     return fc.oneof(fc.constant(''), uri)
+  }
+  if (option.key === 'fence.devices') {
+    const entry = fc.stringMatching(/^node[1-9] fence_[a-z]{1,9}( ip=[\x20-\x21\x23-\x26\x28-\x3f\u00e4]{1,9}){0,1}$/)
+    return fc.uniqueArray(
+      entry.filter(text => typeof parseFenceDevice(text) !== 'string'),
+      {
+        maxLength: 4,
+        selector: text => text.split(' ')[0],
+      },
+    )
   }
   if (option.choices) return fc.constantFrom(...option.choices)
   if (option.type === 'boolean') return fc.boolean()

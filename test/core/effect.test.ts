@@ -59,6 +59,16 @@ describe('the effect of a step', () => {
     expect(after(one, ...before)).toEqual(expected)
   })
 
+  test('the end of a migration takes the domain off the target, and what the target defines stays', () => {
+    const abort = step('abortMigration', { domain: 'web', uuid: WEB_UUID, from: 'node1', to: 'node2' })
+    const waiting = { state: 'paused', stateReason: 2 } as const
+    for (const persistent of [false, true]) {
+      const nodes = [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ ...waiting, persistent })])]
+      const left = sightings(applyStep(aCluster({ nodes }), abort)).map(({ node, domain }) => `${node} ${domain.state}`)
+      expect(left).toEqual(['node1 running', ...(persistent ? ['node2 shutoff'] : [])])
+    }
+  })
+
   test('intent is remembered', () => {
     const stopped = applyStep(aCluster(), step('recordIntent', { domain: 'web', uuid: WEB_UUID, manual: true }))
     expect(stopped.records.get('web')).toEqual({ manual: true })

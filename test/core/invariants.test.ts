@@ -5,6 +5,7 @@ import type { Cluster } from '../../src/core/cluster.ts'
 import { exclusiveDisks } from '../../src/core/domain-xml.ts'
 import { applyStep } from '../../src/core/effect.ts'
 import { violations } from '../../src/core/invariants.ts'
+import type { Ledger } from '../../src/core/ledger.ts'
 import { planAdopt } from '../../src/core/plan/adopt.ts'
 import { planMigrate } from '../../src/core/plan/migrate.ts'
 import type { Plan } from '../../src/core/plan/plan.ts'
@@ -23,6 +24,7 @@ import {
   aSilentNode,
   type ClusterParts,
   MAIL_UUID,
+  onPath,
   shutOff,
   unreadable,
   uuidOf,
@@ -124,18 +126,24 @@ describe('plans for random clusters', () => {
 function rivalries(cluster: Cluster): Set<string> {
   const present = [...cluster.nodes.values()].flatMap(({ name, seen }) =>
     seen.state === 'up'
-      ? seen.domains.filter(each => each.active || each.managedSave).map(each => ({ name, each }))
+      ? seen.domains.filter(each => each.active || each.managedSave).map(each => ({ name, each, seen }))
       : [],
   )
-  const disks = (each: (typeof present)[number]['each']) =>
-    each.definition === undefined ? [] : exclusiveDisks(each.definition).map(({ source }) => JSON.stringify(source))
-  const same = (a: (typeof present)[number]['each'], b: typeof a) =>
-    a.uuid === b.uuid || a.name === b.name || disks(a).some(disk => disks(b).includes(disk))
+  type Present = (typeof present)[number]
+  const disks = ({ each, seen }: Present) =>
+    each.definition === undefined
+      ? []
+      : exclusiveDisks(each.definition).flatMap(({ source }) => {
+          const path = 'path' in source ? source.path : ''
+          return [path, seen.paths.get(path)?.identity ?? path]
+        })
+  const same = (a: Present, b: Present) =>
+    a.each.uuid === b.each.uuid || a.each.name === b.each.name || disks(a).some(disk => disks(b).includes(disk))
   return new Set(
     present.flatMap((one, at) =>
       present
         .slice(at + 1)
-        .filter(other => [one, other].some(({ each }) => each.state === 'running') && same(one.each, other.each))
+        .filter(other => [one, other].some(({ each }) => each.state === 'running') && same(one, other))
         // Where each is does not matter: a migration moves a rivalry, it does not make one.
         .map(other =>
           [one, other]
@@ -170,7 +178,51 @@ const running = two([aDomainOnNode()])
 const paused = [aDomainOnNode({ state: 'paused' })]
 const rival = aDomain({ name: 'mail', disks: [aDisk('/srv/web.img')] })
 const silent: ClusterParts = { nodes: [aNode('node1', [aDomainOnNode({ state: 'paused' })]), aSilentNode('node2')] }
+const stray = aDomainOnNode({ unlistedPid: 7 })
+/** web's disk is known on node1 as the one, and mail's, on node2, as the other. */
+const named = (path: string, one: string, other: string): ClusterParts => ({
+  nodes: [
+    aNode('node1', [], { paths: onPath(path, { identity: one }) }),
+    aNode('node2', [aDomainOnNode({}, aDomain({ name: 'mail', disks: [aDisk('/other')] }))], {
+      paths: onPath('/other', { identity: other }),
+    }),
+  ],
+})
 const large = aDomainOnNode({}, aDomain({ name: 'mail', memoryMiB: 7500 }))
+
+const crowd = aDomain({ name: 'mail', vcpus: 16 })
+const MARK = { by: 'ops@node9 (pid 7)', since: '2026-01-01T00:00:00.000Z' }
+const reserved = (memoryMiB: number, vcpus = 1, uuid = MAIL_UUID) => ({
+  token: `t${uuid}`,
+  uuid,
+  domain: 'x',
+  memoryMiB,
+  vcpus,
+  by: 'y',
+})
+const waiting = [aDomainOnNode({ state: 'paused', stateReason: 2 })]
+const abort = step('abortMigration', { domain: 'web', uuid: WEB_UUID, from: 'node1', to: 'node2' })
+
+/** Two nodes, one of which keeps this ledger and shows these domains; the other shows the others. */
+function keeping(
+  name: string,
+  ledger: Ledger,
+  domains: ReturnType<typeof aDomainOnNode>[] = [],
+  others: ReturnType<typeof aDomainOnNode>[] = [],
+): ClusterParts {
+  const other = name === 'node1' ? 'node2' : 'node1'
+  return { nodes: [{ ...aNode(name, domains), ledger }, aNode(other, others)] }
+}
+
+/** node2 is silent, and somebody called it down. */
+function down(
+  state: 'unreachable' | 'busy',
+  more: object = {},
+  here: ReturnType<typeof aDomainOnNode>[] = [],
+): ClusterParts {
+  const ledger: Ledger = { reservations: [], down: { ...MARK, how: 'word', ...more } }
+  return { nodes: [aNode('node1', here), { ...aSilentNode('node2', state), ledger }] }
+}
 
 describe('a broken plan is caught', () => {
   test.each<[string, ClusterParts, Step[], number[]]>([
@@ -200,6 +252,35 @@ describe('a broken plan is caught', () => {
     ],
     ['a start while its disk is held', two([], [aDomainOnNode({}, rival)]), [create()], [1]],
     ['a start while its disk may be held', two([], [unreadable({ name: 'mail' })]), [create()], [1]],
+    ['a start while its disk is held under another name', named('/srv/web.img', 'naa.1', 'naa.1'), [create()], [1]],
+    ['a start while a partition of its disk is held', named('/srv/web.img', 'naa.1', 'naa.1-part2'), [create()], [1]],
+    ['a start of a partition while its disk is held', named('/srv/web.img', 'naa.1-part2', 'naa.1'), [create()], [1]],
+    [
+      'nothing is wrong with a start beside another partition',
+      named('/srv/web.img', 'naa.1-part2', 'naa.1-part21'),
+      [create()],
+      [],
+    ],
+    [
+      'a start while a link on another node leads to what is held',
+      {
+        nodes: [
+          aNode('node1', [aDomainOnNode({}, aDomain({ name: 'mail', disks: [aDisk('/x')] }))]),
+          aNode('node2', [], { paths: onPath('/srv/web.img', { canonical: '/x' }) }),
+        ],
+      },
+      [create()],
+      [1],
+    ],
+    [
+      'a start while a node could not be asked what it runs',
+      { nodes: [aNode('node1'), aNode('node2', [], { inquiryProblem: 'no' })] },
+      [create()],
+      [2],
+    ],
+    ['a start while it runs unlisted', two([], [stray]), [create()], [1]],
+    ['a stop of what is not listed', two([stray]), [intent(true), kill], [6]],
+    ['a stop of what runs a second time, unlisted', two([aDomainOnNode(), stray]), [intent(true), kill], [6]],
     ['a start twice in one plan', {}, [create(), create({ node: 'node2' })], [1]],
     ['a start while a node is silent', { nodes: [aNode('node1'), aSilentNode('node2')] }, [create()], [2]],
     ['a start while a node is busy', { nodes: [aNode('node1'), aSilentNode('node2', 'busy')] }, [create()], [2]],
@@ -234,6 +315,128 @@ describe('a broken plan is caught', () => {
     ['a migration onto a saved image', two([aDomainOnNode()], [shutOff({ managedSave: true })]), [move()], [1]],
     ['a migration over the memory of the target', two([aDomainOnNode()], [large]), [move()], [8]],
 
+    ['a start over the vCPUs of the node', two([aDomainOnNode({}, crowd)]), [create()], [8]],
+    ['a migration over the vCPUs of the target', two([aDomainOnNode()], [aDomainOnNode({}, crowd)]), [move()], [8]],
+    [
+      'a start in the room that is reserved for another',
+      keeping('node1', { reservations: [reserved(7500)] }),
+      [create()],
+      [8],
+    ],
+    [
+      'a start in the vCPUs that are reserved for another',
+      keeping('node1', { reservations: [reserved(0, 16)] }),
+      [create()],
+      [8],
+    ],
+    [
+      'a start over the memory of the node, with its own room reserved',
+      keeping('node1', { reservations: [reserved(1024, 1, WEB_UUID)] }, [large]),
+      [create()],
+      [8],
+    ],
+    [
+      'a migration in the room that is reserved for another',
+      keeping('node2', { reservations: [reserved(7500)] }, [], [aDomainOnNode()]),
+      [move()],
+      [8],
+    ],
+    [
+      'nothing is wrong with a start in its own reserved room',
+      keeping('node1', { reservations: [reserved(8192, 16, WEB_UUID)] }),
+      [create()],
+      [],
+    ],
+    [
+      'nothing is wrong with a start beside a reservation for what is there by now',
+      keeping('node1', { reservations: [reserved(7000)] }, [
+        aDomainOnNode({}, aDomain({ name: 'mail', memoryMiB: 7000 })),
+      ]),
+      [create()],
+      [],
+    ],
+    [
+      'nothing is wrong with a start before whoever reserved later',
+      keeping('node1', { reservations: [reserved(1024, 1, WEB_UUID), reserved(7500)] }),
+      [create()],
+      [],
+    ],
+    [
+      'a start after whoever reserved before',
+      keeping('node1', { reservations: [reserved(7500), reserved(1024, 1, WEB_UUID)] }),
+      [create()],
+      [8],
+    ],
+
+    [
+      'a start after whoever reserved before, behind a reservation for what is there by now',
+      keeping('node1', { reservations: [reserved(1), reserved(7500, 1, uuidOf(9)), reserved(1024, 1, WEB_UUID)] }, [
+        aDomainOnNode({ name: 'mail', uuid: MAIL_UUID }),
+      ]),
+      [create()],
+      [8],
+    ],
+    ['a start on a node in maintenance', keeping('node1', { reservations: [], maintenance: MARK }), [create()], [8]],
+    [
+      'a migration to a node in maintenance',
+      keeping('node2', { reservations: [], maintenance: MARK }, [], [aDomainOnNode()]),
+      [move()],
+      [8],
+    ],
+    [
+      'nothing is wrong with a migration away from a node in maintenance',
+      keeping('node1', { reservations: [], maintenance: MARK }, [aDomainOnNode()]),
+      [move()],
+      [],
+    ],
+    [
+      'nothing is wrong with a stop on a node in maintenance',
+      keeping('node1', { reservations: [], maintenance: MARK }, [aDomainOnNode()]),
+      [intent(true), kill],
+      [],
+    ],
+
+    ['nothing is wrong with a start while a silent node is confirmed down', down('unreachable'), [create()], []],
+    ['a start while a node that is called down is busy', down('busy'), [create()], [2]],
+    [
+      'a start while a silent node was called down and answered since',
+      down('unreachable', { answered: true }),
+      [create()],
+      [2],
+    ],
+    ['letting run on while a node that is called down is busy', down('busy', {}, paused), [resume], [2]],
+    [
+      'a start on a node that is back and not reconciled',
+      keeping('node1', { reservations: [], down: { ...MARK, how: 'word', answered: true } }),
+      [create()],
+      [2],
+    ],
+    [
+      'a migration to a node that is back and not reconciled',
+      keeping('node2', { reservations: [], down: { ...MARK, how: 'fence', answered: true } }, [], [aDomainOnNode()]),
+      [move()],
+      [2],
+    ],
+
+    [
+      'nothing is wrong with ending a migration and stopping the source',
+      two([aDomainOnNode()], waiting),
+      [intent(true), abort, kill],
+      [],
+    ],
+    ['a stop of the source while the migration goes on', two([aDomainOnNode()], waiting), [intent(true), kill], [1]],
+    ['ending a migration of what runs on one node only', running, [abort], [6]],
+    ['ending a migration of what runs on both', two([aDomainOnNode()], [aDomainOnNode()]), [abort], [6]],
+    ['ending a migration of what waits on both', two(waiting, waiting), [abort], [6]],
+    ['ending a migration the other way round', two(waiting, [aDomainOnNode()]), [abort], [6]],
+    ['ending a migration whose target a person paused', two([aDomainOnNode()], paused), [abort], [6]],
+    [
+      'ending a migration with a third copy',
+      { nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', waiting), aNode('node3', waiting)] },
+      [abort],
+      [6],
+    ],
+
     ['a stop without intent', running, [ask], [9]],
     ['a kill without intent', running, [kill], [9]],
     ['a stop before its intent', running, [ask, intent(true)], [9]],
@@ -261,6 +464,19 @@ describe('a broken plan is caught', () => {
   test('a node that is over its memory already is not held against what makes it no worse', () => {
     const over = aDomainOnNode({}, aDomain({ name: 'mail', memoryMiB: 20_000 }))
     expect(violations(aCluster(two([aDomainOnNode(), over])), [intent(true), kill])).toEqual([])
+  })
+
+  test('a node that is over its vCPUs already is not held against what makes it no worse', () => {
+    const over = aDomainOnNode({}, aDomain({ name: 'mail', vcpus: 99 }))
+    expect(violations(aCluster(two([aDomainOnNode(), over])), [intent(true), kill])).toEqual([])
+  })
+
+  test('what is wrong is told with how much is missing', () => {
+    const cluster = aCluster(keeping('node1', { reservations: [reserved(7500, 16)] }))
+    expect(violations(cluster, [create()]).map(({ problem }) => problem)).toEqual([
+      'node1 would lack 332 MiB of memory',
+      'node1 would lack 1 vCPUs',
+    ])
   })
 
   test('a sound plan for a random cluster is caught once a node of it falls silent', () => {

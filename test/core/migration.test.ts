@@ -40,7 +40,7 @@ function kindOf(end: End): Kind {
 
 /** Source -> target -> what is to be done; what is not listed is unclear. */
 const TABLE: { readonly [S in Kind]?: { readonly [T in Kind]?: Verdict } } = {
-  absent: { runs: 'moved' },
+  absent: { runs: 'moved', absent: 'off' },
   runs: { runs: 'twice', absent: 'stayed', waiting: 'destroyTarget', startingUp: 'destroyTarget' },
   waiting: { runs: 'destroySource', waiting: 'destroyTargetResumeSource', startingUp: 'destroyTargetResumeSource' },
 }
@@ -81,7 +81,7 @@ describe('a migration that broke', () => {
     ],
     ['post-copy broke', { state: 'paused', stateReason: 13 }, { state: 'paused', stateReason: 13 }, 'unclear'],
     ['post-copy is under way', { state: 'paused', stateReason: 12 }, { state: 'running', stateReason: 11 }, 'unclear'],
-    ['nobody has it', 'absent', 'absent', 'unclear'],
+    ['nobody has it: it ended on the way', 'absent', 'absent', 'off'],
     [
       'a person paused the source',
       { state: 'paused', stateReason: 1 },

@@ -1,6 +1,15 @@
 /** Which names a node may have, and what counts as presence. */
 import { describe, expect, test } from 'vitest'
-import { isMigrationEnd, isNodeName, isPostCopy, isPresent, load } from '../../src/core/node.ts'
+import {
+  isMigrationEnd,
+  isNodeName,
+  isPostCopy,
+  isPresent,
+  isSharedIdentity,
+  load,
+  localIdentity,
+  overlap,
+} from '../../src/core/node.ts'
 import { aDomainOnNode, aNode, shutOff, uuidOf } from './builders.ts'
 
 describe('node names', () => {
@@ -21,6 +30,26 @@ describe('node names', () => {
     'ä',
     'x'.repeat(64),
   ])('%j cannot: ssh, a path or an option would read it otherwise', name => expect(isNodeName(name)).toBe(false))
+})
+
+describe('identities', () => {
+  test('a disk overlaps its partitions, and theirs, and nothing else', () => {
+    const names = ['naa.6', 'naa.6-part1', 'naa.6-part10', 'naa.6-part1-part2', 'naa.60', 'naa.6-partition']
+    expect(names.map(a => names.map(b => (overlap(a, b) ? 'x' : '-')).join(''))).toEqual([
+      'xxxx--',
+      'xx-x--',
+      'x-x---',
+      'xx-x--',
+      '----x-',
+      '-----x',
+    ])
+  })
+
+  test('what holds on one node only can be told from what all can compare', () => {
+    expect(isSharedIdentity(localIdentity('node1', '/srv/web.img'))).toBe(false)
+    expect(isSharedIdentity('naa.6')).toBe(true)
+    expect(localIdentity('node1', 'x')).not.toBe(localIdentity('node2', 'x'))
+  })
 })
 
 describe('presence', () => {

@@ -21,6 +21,10 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   sameUuid: [{ ...on, other: 'old-web', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01' }],
   diskHeld: [{ ...on, disk: 'file:/srv/web.img', holder: 'mail' }],
   unreadable: [{ ...on, other: 'odd', problem: '3:1: expected a name' }],
+  unlisted: [
+    { ...on, other: 'web', pid: 4711 },
+    { ...on, other: 'odd', pid: 4711 },
+  ],
   presentTwice: [
     { domain: 'web', nodes: ['node1', 'node2'], migrating: false },
     { domain: 'web', nodes: ['node1', 'node2'], migrating: true },
@@ -38,8 +42,19 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   alreadyOff: [{ domain: 'web' }],
   alreadyThere: [on],
   notHere: [{}],
-  memory: [{ ...on, neededMiB: 2048, freeMiB: 2047 }],
-  vcpus: [{ ...on, needed: 4, free: 3 }],
+  memory: [
+    { ...on, neededMiB: 2048, freeMiB: 2047, reserved: [] },
+    { ...on, neededMiB: 2048, freeMiB: 2047, reserved: ['512 MiB for mail by ops@node2 (pid 7)'] },
+  ],
+  vcpus: [{ ...on, needed: 4, free: 3, reserved: [] }],
+  maintenance: [{ node: 'node1', by: 'ops@node2 (pid 7)', since: '2026-11-21T10:00:00.000Z' }],
+  returned: [{ node: 'node1', by: 'ops@node2 (pid 7)', since: '2026-11-21T10:00:00.000Z' }],
+  fenceLapsed: [{ node: 'node1', said: 'Status: ON' }],
+  inDoubt: [{ domain: 'web', other: 'old', node: 'node1', command: 'virsh create /dev/stdin' }],
+  migrating: [
+    { domain: 'web', from: 'node1', to: 'node2', percent: 40 },
+    { domain: 'web', from: 'node1', to: 'node2', percent: undefined },
+  ],
   diskMissing: [{ ...on, path: '/srv/web.img' }],
   poolMissing: [{ ...on, pool: 'fast' }],
   networkMissing: [{ ...on, network: 'dmz' }],
@@ -61,6 +76,13 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   nodeNotEmpty: [{ node: 'node2', domains: ['mail', 'web'] }],
   nobodyFits: [{ domain: 'web' }],
   nodeIdentity: [{ node: 'node2', problem: 'another machine answered' }],
+  nodeAnswers: [
+    { node: 'node2', state: 'up' },
+    { node: 'node2', state: 'busy' },
+  ],
+  nodeReached: [{ node: 'node2', by: 'node1', said: 'it answered ping' }],
+  noFenceDevice: [{ node: 'node2' }],
+  notOff: [{ node: 'node2', problem: 'the power is on' }],
 }
 
 const REFUSALS = Object.entries(EXAMPLES).flatMap(([reason, examples]) =>

@@ -16,6 +16,11 @@ const STEPS: readonly [Step, string, string[]][] = [
     'record that web was stopped on purpose, so that nothing starts it by itself',
     ['node1'],
   ],
+  [
+    step('abortMigration', { domain: 'web', uuid: 'u', from: 'node1', to: 'node2' }),
+    'end the migration of web from node1 to node2; it stays on node1',
+    ['node1', 'node2'],
+  ],
   [step('destroyDomain', { ...on, graceful: true }), 'end web on node1 at once, as if its power were cut', ['node1']],
 ]
 

@@ -40,7 +40,7 @@ describe('node update and node list', () => {
     }
     const { stdout } = await havirt('node2', 'node', 'list')
     expect(stdout.split('\n')[0]).toBe(
-      ['NODE', 'HOSTNAME', 'CPU MODEL', 'CPUS', 'MHZ', 'MEMORY', 'LIBVIRT', 'QEMU', 'UPDATED'].join('\t'),
+      ['NODE', 'HOSTNAME', 'CPU MODEL', 'CPUS', 'MHZ', 'MEMORY', 'LIBVIRT', 'QEMU', 'UPDATED', 'NOTES'].join('\t'),
     )
   })
 

@@ -3,6 +3,7 @@
  * true there, asked of virsh and of the disks and never of havirt. Every wait is for a condition.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { chmod, open, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
@@ -206,10 +207,17 @@ export interface Beat {
 
 const LUNS = join('/var/lib/havirt-lab', LAB, 'luns')
 
+/** The file behind a guest's disk on iSCSI. */
+export const diskOf = (name: string) => join(LUNS, `${name}.img`)
+
 export async function beat(name: string): Promise<Beat | undefined> {
-  const bytes = await readFile(join(LUNS, `${name}.img`))
-  if (bytes.toString('latin1', 512, 516) !== 'HVRT') return undefined
-  return { nonce: bytes.toString('hex', 516, 524), counter: bytes.readUInt32LE(524) }
+  return toBeat((await readFile(diskOf(name))).subarray(512, 1024))
+}
+
+/** Reads the guest's record (lab/README.md) in sector 1 of its disk. */
+export function toBeat(sector: Buffer): Beat | undefined {
+  if (sector.toString('latin1', 0, 4) !== 'HVRT') return undefined
+  return { nonce: sector.toString('hex', 4, 12), counter: sector.readUInt32LE(12) }
 }
 
 /** Waits until the guest wrote to its disk, and after `since` if that is given. */
@@ -246,6 +254,26 @@ export async function processes(node: string, pattern: string): Promise<number[]
 /** Signals processes of a node by number. Those that ended meanwhile are no matter. */
 export async function signal(node: string, name: string, numbers: readonly number[]): Promise<void> {
   if (numbers.length > 0) await exec(node, ['kill', `-${name}`, ...numbers.map(String)])
+}
+
+/**
+ * Kills processes of a node at once, from outside, by what /proc holds of their command line: words that end with \0. How many
+ * they were.
+ */
+export async function killOn(node: string, pattern: RegExp): Promise<number> {
+  const space = readlinkSync(await pathOn(node, '/proc/1/ns/pid'))
+  const found = readdirSync('/proc').filter(pid => /^\d+$/.test(pid) && isThere(pid, space, pattern))
+  for (const pid of found) process.kill(Number(pid), 'SIGKILL')
+  return found.length
+}
+
+function isThere(pid: string, space: string, pattern: RegExp): boolean {
+  try {
+    return pattern.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8')) && readlinkSync(`/proc/${pid}/ns/pid`) === space
+  } catch {
+    // It ended meanwhile.
+    return false
+  }
 }
 
 /** Ends the ssh masters that a node holds, to all nodes or to one. */

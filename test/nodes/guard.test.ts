@@ -1,7 +1,7 @@
 /** The guard's real script, run by sh, with its two folders moved to a place of the test's own. */
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, readdir, readFile, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { beforeEach, describe, expect, test } from 'vitest'
@@ -228,6 +228,36 @@ test('the late command: sent, displaced by a take-over that raised the generatio
   const exit = await runs(late)
   expect(guardMeaning(exit.status)).toBe('a newer claim has displaced this one, and the command did nothing')
   expect(await written()).toBe('holder\nnew holder\n')
+})
+
+describe('a node that started anew since', () => {
+  const reboot = () => rm(at('run'), { recursive: true })
+
+  test('still keeps out what a take-over displaced', async () => {
+    await runs(raising(generation(2)))
+    await reboot()
+    expect((await runs(guarded(generation(1), says('late start')))).status).toBe(guardStatus.displaced)
+    expect((await runs(guarded(generation(1), says('late abort'), 'nolock'))).status).toBe(guardStatus.displaced)
+    expect(await written()).toBe('')
+    expect((await runs(guarded(generation(2), says('new holder')))).status).toBe(0)
+  })
+
+  test('an ordinary command costs no write to the disk', async () => {
+    await runs(guarded(TICKET, says('ran')))
+    expect(await readdir(at('lib'))).toEqual(['id'])
+  })
+
+  test('raising says so when it cannot be kept', async () => {
+    await writeFile(at('lib', 'guard'), 'a file in the way')
+    expect((await runs(raising(TICKET))).status).toBe(guardStatus.unusable)
+  })
+
+  test('what was kept and is no number lets nothing pass', async () => {
+    await mkdir(at('lib', 'guard'))
+    await writeFile(at('lib', 'guard', `${TICKET.uuid}.generation`), 'damaged')
+    expect((await runs(guarded(TICKET, says('ran')))).status).toBe(guardStatus.displaced)
+    expect(await written()).toBe('')
+  })
 })
 
 test('each status of the guard has a meaning, and no other has', () => {

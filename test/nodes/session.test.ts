@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest'
 import type { SilentNode, UpNode } from '../../src/core/node.ts'
 import { ConnectionError, type Dialer, unixSocket } from '../../src/libvirt/index.ts'
 import type { Reach } from '../../src/nodes/reach.ts'
-import { Session } from '../../src/nodes/session.ts'
+import { type Inquiry, Session } from '../../src/nodes/session.ts'
 import { ProtocolServer, Refusal, type ServedDomain, type ServerOptions } from '../libvirt/server.ts'
 import { domainXml, temporaryFolder } from '../store/parts.ts'
 
@@ -129,6 +129,134 @@ describe('a node that answers', () => {
       expect(up(await serve().session.look({ paths: [path], devices: [] })).inquiryProblem).toContain(
         'line break or tab',
       )
+  })
+})
+
+describe('QEMUs that libvirt does not list', () => {
+  const STRAY = '99999999-2222-4333-8444-555555555555'
+  const HELD = '{"driver":"file","filename":"/srv/stray.img","node-name":"s"}'
+  const process = (pid: number, uuid: string, name: string, more: readonly string[] = []) =>
+    ['-name', `guest=${name}`, '-m', '64', '-uuid', uuid, '-blockdev', HELD, ...more].map(
+      (arg, at) => `/proc/${pid}/cmdline${at % 2 === 0 ? ':' : '-'}${arg}`,
+    )
+  const FACTS = ['path\t0\t0\tregular file\t/srv/stray.img', 'canonical\t/srv/stray.img\0']
+
+  /** A node whose script answers this, one answer after the other and the last one again. */
+  function asked(answers: readonly (readonly string[])[], options: Partial<ServerOptions> = {}) {
+    const server = new ProtocolServer({ ...ALL_DOMAINS, ...options })
+    const inputs: string[] = []
+    const reach = reachBy(dialerOf(server))
+    const run: Reach['run'] = async (_line, { stdin = '' }) => {
+      const answer = answers[Math.min(inputs.length, answers.length - 1)] ?? []
+      inputs.push(stdin)
+      return { status: 0, signal: undefined, stdout: `${[...answer, 'end'].join('\n')}\n`, stderr: '', timedOut: false }
+    }
+    const look = async (inquiry: Partial<Inquiry> = {}) =>
+      up(await sessionOf({ ...reach, run }).look({ paths: [], devices: [], processes: true, ...inquiry }))
+    return { look, inputs, server }
+  }
+  const uuidLike = (digit: number) => `${digit}9999999-2222-4333-8444-555555555555`
+  const OURS = [...process(1, WEB, 'web'), ...process(2, DB, 'db')]
+
+  test('are domains that run, with their disks and what is known of these', async () => {
+    const { look, inputs } = asked([
+      [...OURS, ...process(3, STRAY, 'stray')],
+      [...process(3, STRAY, 'stray'), ...FACTS],
+    ])
+    const seen = await look()
+    expect(seen.domains).toHaveLength(DOMAINS.length + 1)
+    expect(seen.domains.at(-1)).toMatchObject({
+      name: 'stray',
+      uuid: STRAY,
+      state: 'running',
+      active: true,
+      persistent: false,
+      memoryMiB: 64,
+      unlistedPid: 3,
+      definition: { disks: [{ source: { kind: 'file', path: '/srv/stray.img' } }] },
+    })
+    expect(seen.paths.get('/srv/stray.img')).toMatchObject({ exists: true, kind: 'file' })
+    expect(inputs).toEqual(['', '/srv/stray.img\n'])
+  })
+
+  test('take the place of what libvirt shows as off, and keep what it knows of that', async () => {
+    const seen = await asked([process(3, OFF, 'off')]).look()
+    expect(seen.domains.filter(({ uuid }) => uuid === OFF)).toMatchObject([
+      { active: true, unlistedPid: 3, persistent: true, managedSave: true },
+    ])
+  })
+
+  test('are one more beside what libvirt shows as running under their uuid', async () => {
+    const twins = [...process(3, WEB, 'web'), ...process(4, WEB, 'web'), 'pid\t4']
+    const seen = await asked([twins]).look()
+    expect(seen.domains.filter(({ uuid }) => uuid === WEB).map(({ unlistedPid }) => unlistedPid)).toEqual([
+      undefined,
+      3,
+    ])
+  })
+
+  test('have no definition when an argument is not understood', async () => {
+    const odd = process(3, STRAY, 'stray', ['-drive', 'file=nbd:x'])
+    const stray = (await asked([odd]).look()).domains.at(-1)
+    expect(stray).not.toHaveProperty('definition')
+    expect(stray).toMatchObject({ unlistedPid: 3, problem: expect.stringContaining('nbd:x') })
+  })
+
+  test('none is suspected where libvirt lists all, and nothing is asked again', async () => {
+    const { look, inputs, server } = asked([OURS])
+    expect((await look()).domains.every(({ unlistedPid }) => unlistedPid === undefined)).toBe(true)
+    expect(inputs).toHaveLength(1)
+    expect(server.calls.filter(({ name }) => name === 'connectListAllDomains')).toHaveLength(5)
+  })
+
+  test('one that began after libvirt was asked is no stray: it is in the next list', async () => {
+    const late = { name: 'late', uuid: STRAY, id: 9 }
+    let lists = 0
+    const answers = {
+      connectListAllDomains: ({ flags }: { flags: number }) => {
+        const domains = flags === 1 && ++lists > 0 ? [late] : []
+        return { domains, ret: domains.length }
+      },
+    }
+    const seen = await asked([process(3, STRAY, 'late')], { answers }).look()
+    expect(lists).toBe(1)
+    expect(seen.domains).toEqual([])
+  })
+
+  test('one that begins while a stray is looked at again is none: libvirt was asked before', async () => {
+    const stray = process(3, STRAY, 'stray')
+    const seen = await asked([stray, [...stray, ...process(9, uuidLike(9), 'new')]]).look()
+    expect(seen.domains.flatMap(({ unlistedPid }) => unlistedPid ?? [])).toEqual([3])
+  })
+
+  test('one that ends meanwhile is no stray: it has no process any more', async () => {
+    const { look, inputs } = asked([[...OURS, ...process(3, STRAY, 'gone')], OURS])
+    expect((await look()).domains.every(({ unlistedPid }) => unlistedPid === undefined)).toBe(true)
+    expect(inputs).toHaveLength(2)
+  })
+
+  test('that cannot be looked for make the node one that did not answer everything', async () => {
+    const server = new ProtocolServer(ALL_DOMAINS)
+    const seen = up(await sessionOf(reachBy(dialerOf(server))).look({ paths: [], devices: [], processes: true }))
+    expect(seen).toMatchObject({ inquiryProblem: 'ssh: gone' })
+  })
+
+  test('the disks of present domains are asked for when that is wanted, and those of others are not', async () => {
+    const READ = `<disk type='file'><source file='/srv/base.img'/><target dev='vdy'/><readonly/></disk>`
+    const disk = (xml: string, source: string) =>
+      xml.replace(
+        '</domain>',
+        `<devices><disk type='file'>${source}<target dev='vdz'/></disk>${READ}</devices></domain>`,
+      )
+    const held = (name: string, uuid: string) => disk(domainXml(name, uuid), `<source file='/srv/${name}.img'/>`)
+    const domains = DOMAINS.map(each => ({ ...each, managedSave: false, xml: held(each.name, each.uuid) }))
+    const { look, inputs } = asked([[]], { domains })
+    await look({ paths: ['/own'], held: true })
+    await look({ paths: ['/own'] })
+    expect(inputs.map(each => each.split('\n').filter(path => /^.(own|srv)/.test(path)))).toEqual([
+      ['/own', '/srv/web.img', '/srv/db.img'],
+      ['/own'],
+    ])
   })
 })
 

@@ -4,12 +4,12 @@ import { chmod, mkdir, readdir, readFile, stat, symlink, writeFile } from 'node:
 import { join } from 'node:path'
 import { beforeEach, describe, expect, test } from 'vitest'
 import { MAX_XML_BYTES } from '../../src/core/xml.ts'
-import { Definitions, sha256 } from '../../src/store/definitions.ts'
+import { DefinitionFolder, sha256 } from '../../src/store/definitions.ts'
 import { StoreError } from '../../src/store/store.ts'
 import { domainXml, listing, temporaryFolder } from './parts.ts'
 
 let home = ''
-let definitions = new Definitions('')
+let definitions = new DefinitionFolder('')
 const conf = (file: string) => join(home, 'conf', file)
 const history = (...path: string[]) => join(home, 'var', 'definitions', ...path)
 
@@ -17,7 +17,7 @@ beforeEach(async () => {
   home = await temporaryFolder()
   await mkdir(join(home, 'conf'))
   await mkdir(join(home, 'var'))
-  definitions = new Definitions(home)
+  definitions = new DefinitionFolder(home)
 })
 
 describe('reading', () => {
@@ -31,7 +31,7 @@ describe('reading', () => {
 
   test('a file that is not there is undefined, and a folder that is not there is empty', async () => {
     expect(await definitions.read('web')).toBeUndefined()
-    expect(await new Definitions(join(home, 'nowhere')).all()).toEqual(new Map())
+    expect(await new DefinitionFolder(join(home, 'nowhere')).all()).toEqual(new Map())
   })
 
   test('a broken definition is among all, with path, line and field', async () => {
@@ -155,7 +155,7 @@ describe('writing', () => {
   })
 
   test('a conf/ that is gone is said in words', async () => {
-    const written = new Definitions(join(home, 'nowhere')).write('web', text(1), undefined)
+    const written = new DefinitionFolder(join(home, 'nowhere')).write('web', text(1), undefined)
     await expect(written).rejects.toThrow(/conf\/web\.xml could not be written: ENOENT/)
   })
 })

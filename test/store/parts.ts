@@ -8,15 +8,74 @@ import type { Disk } from '../../src/core/domain.ts'
 import type { Clock } from '../../src/store/clock.ts'
 import type { Owner } from '../../src/store/owner.ts'
 
-/** A clock that only the test moves. */
+interface Sleeper {
+  readonly untilMs: number
+  readonly wake: () => void
+}
+
+/**
+ * Time passes only by sleeping: once everybody sleeps, it jumps to whoever wakes first. Nobody really waits.
+ * {@link busy} holds it while somebody works who does not sleep.
+ */
 export class FakeClock implements Clock {
-  wallMs = Date.UTC(2026, 0, 2, 3, 4, 5)
   ms = 0
-  now = () => this.wallMs
+  busy: () => boolean = () => false
+  readonly #sleepers = new Set<Sleeper>()
+  #turning = false
+  #stopped = false
+
+  now = () => Date.UTC(2026, 0, 2, 3, 4, 5) + this.ms
   monotonicMs = () => this.ms
-  sleep = async (ms: number) => {
-    this.ms += ms
+  sleep = (ms: number, signal?: AbortSignal) =>
+    new Promise<void>(resolve => {
+      if (signal?.aborted) return resolve()
+      const wake = () => {
+        this.#sleepers.delete(sleeper)
+        signal?.removeEventListener('abort', wake)
+        resolve()
+      }
+      const sleeper = { untilMs: this.ms + ms, wake }
+      this.#sleepers.add(sleeper)
+      signal?.addEventListener('abort', wake)
+      this.#turn()
+    })
+
+  /** The clock of another host in the same time: its wall clock shows another hour, and it was booted at another moment. */
+  ofHost(wallOffsetMs: number, bootMs: number): Clock {
+    return {
+      now: () => this.now() + wallOffsetMs,
+      monotonicMs: () => this.ms + bootMs,
+      sleep: this.sleep,
+    }
   }
+
+  /** Nobody wakes any more: who renews a claim for ever must not outlive the test. */
+  stop(): void {
+    this.#stopped = true
+  }
+
+  #turn(): void {
+    if (this.#turning || this.#stopped) return
+    this.#turning = true
+    // Whoever can go on does so first.
+    setImmediate(() => {
+      this.#turning = false
+      const [first] = [...this.#sleepers].sort((a, b) => a.untilMs - b.untilMs)
+      if (first === undefined) return
+      if (!this.busy()) {
+        this.ms = Math.max(this.ms, first.untilMs)
+        first.wake()
+      }
+      this.#turn()
+    })
+  }
+}
+
+/** A clock that stops with the test. */
+export function aClock(): FakeClock {
+  const clock = new FakeClock()
+  onTestFinished(() => clock.stop())
+  return clock
 }
 
 let machines = 0
@@ -44,9 +103,14 @@ export function identity(name: string, uuid = UUID, ...paths: readonly string[])
   return { name, uuid, disks: paths.map(disk) }
 }
 
+/** An empty folder, for the caller to remove. */
+export function makeFolder(): Promise<string> {
+  return mkdtemp(join(tmpdir(), 'havirt-test-'))
+}
+
 /** An empty folder that goes when the test does. */
 export async function temporaryFolder(): Promise<string> {
-  const folder = await mkdtemp(join(tmpdir(), 'havirt-test-'))
+  const folder = await makeFolder()
   onTestFinished(() => rm(folder, { recursive: true, force: true }))
   return folder
 }

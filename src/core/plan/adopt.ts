@@ -2,7 +2,17 @@
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { type Step, step } from '../step.ts'
-import { already, definedElsewhere, isRefusal, type Plan, refused, silentRefusals, steps, whereActive } from './plan.ts'
+import {
+  already,
+  definedElsewhere,
+  isRefusal,
+  type Plan,
+  refused,
+  silentRefusals,
+  steps,
+  unlistedRefusal,
+  whereActive,
+} from './plan.ts'
 
 export interface AdoptRequest {
   readonly domain: string
@@ -33,9 +43,10 @@ function whereDefined(cluster: Cluster, { domain, node }: AdoptRequest): Sightin
     : refuse('notPersistent', { domain, node: node ?? 'any node' })
 }
 
-/** What undefining would lose (rule 10). */
+/** What undefining would lose (rule 10); and what runs where virsh would say that it is off. */
 function hindrances({ node, domain }: Sighting): Refusal[] {
   return [
+    ...[unlistedRefusal(domain.name, { node, domain })].filter(each => each !== undefined),
     ...(domain.managedSave ? [refuse('managedSave', { domain: domain.name, node })] : []),
     ...(domain.snapshots ? [refuse('snapshots', { domain: domain.name, node })] : []),
   ]

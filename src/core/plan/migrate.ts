@@ -92,6 +92,8 @@ function migrationSteps(cluster: Cluster, { node, domain }: Sighting, request: M
   }
   const { maxDowntimeMs } = options
   return [
+    // libvirt does not take the setting along, and a definition that a break leaves behind must not wake up with its node.
+    ...(domain.autostart ? [step('disableAutostart', { ...on, node })] : []),
     ...(maxDowntimeMs === undefined ? [] : [step('setMaxDowntime', { ...on, node, downtimeMs: maxDowntimeMs })]),
     step('migrateDomain', { ...on, from: node, to: request.node, options }),
   ]

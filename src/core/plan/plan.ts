@@ -7,8 +7,9 @@ import {
   presentTwice,
   type Sighting,
   sightingsOf,
-  silentNodes,
+  unknownNodes,
   unreadableRivals,
+  upNodes,
 } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import { isMigrationEnd, isPostCopy } from '../node.ts'
@@ -35,7 +36,7 @@ export function already(refusal: Refusal): Plan {
 
 /** One refusal for each node that may be running anything (rule 2). */
 export function silentRefusals(cluster: Cluster): Refusal[] {
-  return silentNodes(cluster).map(({ name, seen }) => refuseSilent(name, seen))
+  return unknownNodes(cluster).map(({ name, seen }) => refuseSilent(name, seen))
 }
 
 /** One refusal for each present domain that holds one of the domain's disks, or whose disks nobody could read. */
@@ -44,10 +45,27 @@ export function diskRefusals(cluster: Cluster, domain: Domain): Refusal[] {
   const held = holdersOf(cluster, identity).map(({ sighting, disk }) =>
     refuse('diskHeld', { domain: domain.name, disk, holder: sighting.domain.name, node: sighting.node }),
   )
-  const unreadable = unreadableRivals(cluster, identity).map(({ node, domain: other }) =>
-    refuse('unreadable', { domain: domain.name, other: other.name, node, problem: other.problem ?? 'it gave no XML' }),
+  const unreadable = unreadableRivals(cluster, identity).map(
+    sighting => unlistedRefusal(domain.name, sighting) ?? refuseUnreadable(domain.name, sighting),
   )
   return [...held, ...unreadable]
+}
+
+function refuseUnreadable(domain: string, { node, domain: { name: other, problem = 'it gave no XML' } }: Sighting) {
+  return refuse('unreadable', { domain, other, node, problem })
+}
+
+/** A refusal when only a process shows what stands in the way: no virsh reaches it, so nothing can be done to it by one. */
+export function unlistedRefusal(domain: string, { node, domain: seen }: Sighting): Refusal | undefined {
+  const { name: other, unlistedPid: pid } = seen
+  return pid === undefined ? undefined : refuse('unlisted', { domain, other, node, pid })
+}
+
+/** One refusal for each node that answers, but not what it was asked beyond the list: a QEMU may run there unseen (rule 2). */
+export function unaskedRefusals(cluster: Cluster): Refusal[] {
+  return upNodes(cluster).flatMap(({ name: node, seen: { inquiryProblem: problem } }) =>
+    problem === undefined ? [] : [refuse('probeFailed', { node, problem })],
+  )
 }
 
 /** The definition of a domain, or why there is none to use. */
@@ -87,8 +105,8 @@ export function whereActive(cluster: Cluster, name: string): Sighting | Refusal 
     return refuse('sameUuid', { domain: name, other: domain.name, node, uuid: domain.uuid })
   }
   const [active] = actives
-  if (active !== undefined) return active
-  const [silent] = silentRefusals(cluster)
+  if (active !== undefined) return unlistedRefusal(name, active) ?? active
+  const [silent] = [...silentRefusals(cluster), ...unaskedRefusals(cluster)]
   if (silent !== undefined) return silent
   const exists = cluster.definitions.has(name) || sightingsOf(cluster, identity).length > 0
   return exists ? refuse('notRunning', { domain: name }) : unknownDomain(cluster, name)

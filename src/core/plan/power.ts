@@ -10,6 +10,7 @@ import {
   refused,
   silentRefusals,
   steps,
+  unaskedRefusals,
   whereActive,
   wrongState,
 } from './plan.ts'
@@ -49,7 +50,8 @@ export function planPower(cluster: Cluster, request: PowerRequest): Plan {
       : refused(unfit)
   }
   // A paused domain holds no lease, so letting it run is as dangerous as a start: nobody else may be it or hold its disks.
-  const rivals = request.verb === 'resume' ? [...otherPresences(cluster, where), ...silentRefusals(cluster)] : []
+  const unknown = [...silentRefusals(cluster), ...unaskedRefusals(cluster)]
+  const rivals = request.verb === 'resume' ? [...otherPresences(cluster, where), ...unknown] : []
   if (rivals.length > 0) return refused(...rivals)
   return steps([powerStep(request, { domain: seen.name, uuid: seen.uuid, node })])
 }

@@ -15,7 +15,9 @@ import {
   refused,
   silentRefusals,
   steps,
+  unaskedRefusals,
   unique,
+  unlistedRefusal,
 } from './plan.ts'
 
 export interface StartRequest {
@@ -34,7 +36,8 @@ export function planStart(cluster: Cluster, request: StartRequest): Plan {
   const running = alreadyRunning(cluster, domain, request)
   if (running !== undefined) return already(running)
   const target = chooseTarget(cluster, domain, request)
-  const refusals = [...presenceRefusals(cluster, domain), ...silentRefusals(cluster), ...target.refusals]
+  const unknown = [...silentRefusals(cluster), ...unaskedRefusals(cluster)]
+  const refusals = [...presenceRefusals(cluster, domain), ...unknown, ...target.refusals]
   if (refusals.length > 0 || target.node === undefined) return refused(...unique(refusals))
   const on = { domain: domain.name, uuid: domain.uuid, node: target.node }
   return steps(
@@ -51,6 +54,7 @@ function alreadyRunning(cluster: Cluster, domain: Domain, request: StartRequest)
   const active = sightingsOf(cluster, domain).filter(sighting => sighting.domain.active)
   const [only] = active
   if (only === undefined || active.length > 1 || only.domain.state !== 'running') return undefined
+  if (only.domain.unlistedPid !== undefined) return undefined
   const wanted = request.auto ? only.node : (request.node ?? only.node)
   return only.node === wanted && only.domain.uuid === domain.uuid && only.domain.name === domain.name
     ? refuse('present', { domain: domain.name, node: only.node, state: only.domain.state })
@@ -64,11 +68,12 @@ function presenceRefusals(cluster: Cluster, domain: Domain): Refusal[] {
 }
 
 function sightingRefusals(domain: Domain, { node, domain: seen }: Sighting): Refusal[] {
-  const refusals: Refusal[] = []
+  const unlisted = unlistedRefusal(domain.name, { node, domain: seen })
+  const refusals: Refusal[] = unlisted === undefined ? [] : [unlisted]
   const otherName = seen.name !== domain.name
   if (otherName && isPresent(seen)) {
     refusals.push(refuse('sameUuid', { domain: domain.name, other: seen.name, node, uuid: domain.uuid }))
-  } else if (seen.active) {
+  } else if (seen.active && unlisted === undefined) {
     refusals.push(refuse('present', { domain: domain.name, node, state: seen.state }))
   }
   if (seen.managedSave) refusals.push(refuse('managedSave', { domain: seen.name, node }))

@@ -39,6 +39,11 @@ const ADOPT: readonly Row[] = [
     ),
     ...ADOPTED,
   ],
+  [
+    'adopt refuses what is off by libvirt and runs all the same',
+    adopt(on(aDomainOnNode({ persistent: true, unlistedPid: 7 }))),
+    'refused: unlisted',
+  ],
   ['adopt of a transient domain has nothing to do', adopt(on(aDomainOnNode())), 'already: notPersistent'],
   ['adopt of a domain that is only in conf/ has nothing to do', adopt({}), 'already: notPersistent'],
   [

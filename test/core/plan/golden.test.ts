@@ -15,6 +15,10 @@ const paths = onPath('/srv/web.img')
 const on = (web = aDomainOnNode()) =>
   aCluster({ nodes: [aNode('node1', [web], { paths }), aNode('node2', [], { paths })] })
 const paused = () => on(aDomainOnNode({ state: 'paused' }))
+const moving = () =>
+  aCluster({
+    nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ state: 'paused', stateReason: 2 })])],
+  })
 const PLAIN = { autoConverge: false, postCopy: false, unsafe: false }
 const EVERYTHING = {
   autoConverge: true,
@@ -33,6 +37,7 @@ const VERBS: Readonly<Record<string, readonly Plan[]>> = {
     planStop(on(), { domain: 'web', timeoutMs: 120_000, force: false }),
     planStop(on(), { domain: 'web', timeoutMs: 500, force: false, mode: 'agent' }),
     planStop(on(), { domain: 'web', timeoutMs: 1000, force: true }),
+    planStop(moving(), { domain: 'web', timeoutMs: 1000, force: false }),
   ],
   power: [
     planPower(on(), { domain: 'web', verb: 'reboot' }),

@@ -40,6 +40,18 @@ function disk(path: string, here: Partial<PathFacts> | undefined, there: Partial
   return { nodes: [aNode('node1', [web], paths(here)), aNode('node2', [], paths(there))] }
 }
 
+/** The same with a volume. */
+function volume(here: Partial<PathFacts> | undefined, there: Partial<PathFacts> | undefined): ClusterParts {
+  const web = aDomainOnNode(
+    {},
+    aDomain({ disks: [aDisk('', { source: { kind: 'volume', pool: 'default', volume: 'v' } })] }),
+  )
+  const paths = (facts: Partial<PathFacts> | undefined) => ({
+    paths: facts ? onPath('volume:default/v', facts) : new Map(),
+  })
+  return { nodes: [aNode('node1', [web], paths(here)), aNode('node2', [], paths(there))] }
+}
+
 const BLOCK = { kind: 'block' } as const
 const MOVED = ['migrateDomain node1 node2']
 
@@ -56,6 +68,16 @@ const ROWS: readonly Row[] = [
   [
     'a domain that runs twice is refused',
     migrate(pair(aDomainOnNode(), {}, [aDomainOnNode()])),
+    'refused: presentTwice',
+  ],
+  [
+    'a domain that libvirt does not list is refused',
+    migrate(pair(aDomainOnNode({ unlistedPid: 7 }))),
+    'refused: unlisted',
+  ],
+  [
+    'a domain of which the target runs a copy that libvirt does not list is refused',
+    migrate(pair(aDomainOnNode(), {}, [aDomainOnNode({ unlistedPid: 7 })])),
     'refused: presentTwice',
   ],
   ['to the node where it runs is already so', migrate(pair(), { node: 'node1' }), 'already: alreadyThere'],
@@ -121,6 +143,29 @@ const ROWS: readonly Row[] = [
 
   // Shared disks
   ['a file on NFS is shared', migrate(disk('/srv/web.img', {}, {})), ...MOVED],
+  [
+    'a file on two shares that have the same path is refused',
+    migrate(disk('/srv/web.img', { identity: 'nfs:nas/a/web.img' }, { identity: 'nfs:nas/b/web.img' })),
+    'refused: diskNotShared',
+  ],
+  [
+    'a file on one share is shared',
+    migrate(disk('/srv/web.img', { identity: 'nfs:nas/a/web.img' }, { identity: 'nfs:nas/a/web.img' })),
+    ...MOVED,
+  ],
+  [
+    'a volume on a filesystem that one host mounts is refused',
+    migrate(volume({ filesystem: 'xfs' }, { filesystem: 'xfs' })),
+    'refused: diskNotShared',
+  ],
+  ['a volume that the target does not have is refused', migrate(volume({}, { exists: false })), 'refused: diskMissing'],
+  ['a volume on NFS is shared', migrate(volume({}, {})), ...MOVED],
+  ['a volume that has no path on any node is left to libvirt', migrate(volume(undefined, undefined)), ...MOVED],
+  [
+    'a device that each node only knows for itself is refused',
+    migrate(disk('/dev/sdb', { ...BLOCK, identity: 'local:node1:x' }, { ...BLOCK, identity: 'local:node1:x' })),
+    'refused: diskNotShared',
+  ],
   [
     'a file on ext4 is refused',
     migrate(disk('/srv/web.img', { filesystem: 'ext2/ext3' }, { filesystem: 'ext2/ext3' })),

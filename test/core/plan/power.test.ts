@@ -95,6 +95,13 @@ const ROWS: readonly Row[] = [
   ),
   row(
     'resume',
+    'refuses while a domain that libvirt does not list may hold its disk',
+    beside({ ...unreadable({ name: 'mail' }), unlistedPid: 7 }),
+    'refused: unlisted',
+  ),
+  row('suspend', 'refuses what libvirt does not list', on(aDomainOnNode({ unlistedPid: 7 })), 'refused: unlisted'),
+  row(
+    'resume',
     'does not mind a shut off domain with its disk',
     beside(shutOff({}, withWebsDisk)),
     'resumeDomain node1',

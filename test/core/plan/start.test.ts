@@ -53,6 +53,24 @@ function withVariables(onNode1: boolean, onNode2: boolean): ClusterParts {
 
 const heldDisk = aDomain({ name: 'mail', disks: [aDisk('/srv/./web.img', { target: 'vdb' })] })
 
+/** web may run on node1, mail runs on node2; one has /dev/one and the other /dev/two, which the nodes know as these. */
+function twoNames(asked: 'web' | 'mail', one: string, two: string): ClusterParts {
+  const [ours, theirs] = asked === 'web' ? ['/dev/one', '/dev/two'] : ['/dev/two', '/dev/one']
+  const block = (path: string) => onPath(path, { kind: 'block', identity: path === '/dev/one' ? one : two })
+  const mail = aDomainOnNode({}, aDomain({ name: 'mail', disks: [aDisk(theirs)] }))
+  return {
+    nodes: [aNode('node1', [], { paths: block(ours) }), aNode('node2', [mail], { paths: block(theirs) })],
+    definitions: [aDefinition(aDomain({ disks: [aDisk(ours)] }))],
+  }
+}
+
+const aVolume = aDisk('', { source: { kind: 'volume', pool: 'default', volume: 'web' } })
+
+/** A QEMU that libvirt does not list. */
+function aStray(more: Parameters<typeof aDomainOnNode>[0] = {}) {
+  return aDomainOnNode({ unlistedPid: 4711, ...more })
+}
+
 const ROWS: readonly Row[] = [
   [
     'a domain whose UEFI variables another node has, and this one lacks, is refused',
@@ -188,6 +206,82 @@ const ROWS: readonly Row[] = [
     'a disk that another running domain holds is refused, under another spelling of its path, too',
     start(beside(aDomainOnNode({}, heldDisk))),
     'refused: diskHeld',
+  ],
+  ...(['web', 'mail'] as const).flatMap((asked): Row[] => [
+    [
+      `a disk under two names is one disk, whichever of them ${asked} has`,
+      start(twoNames(asked, 'naa.6001', 'naa.6001')),
+      'refused: diskHeld',
+    ],
+    [
+      `a disk whose partition ${asked === 'web' ? 'another domain' : 'web'} has is held`,
+      start(twoNames(asked, 'naa.6001', 'naa.6001-part2')),
+      'refused: diskHeld',
+    ],
+    [
+      `two partitions of one disk are two disks, whichever ${asked} has`,
+      start(twoNames(asked, 'naa.6001-part1', 'naa.6001-part12')),
+      ...STARTED,
+    ],
+    [
+      `a device that only its node can tell is another one there, whichever ${asked} has`,
+      start(twoNames(asked, 'local:node1:device 8:16', 'local:node2:device 8:16')),
+      ...STARTED,
+    ],
+  ]),
+  [
+    'a link to a file that another domain holds is that file, on whatever node it leads there',
+    start({
+      nodes: [
+        aNode('node1', [], { paths: onPath('/srv/web.img', { canonical: '/data/1.img', identity: 'local:node1:/1' }) }),
+        aNode('node2', [aDomainOnNode({}, aDomain({ name: 'mail', disks: [aDisk('/data/1.img')] }))]),
+      ],
+    }),
+    'refused: diskHeld',
+  ],
+  [
+    'a volume is the file that it is',
+    start({
+      nodes: [
+        aNode('node1', [aDomainOnNode({}, aDomain({ name: 'mail', disks: [aDisk('/images/web')] }))], {
+          paths: new Map([
+            ...onPath('volume:default/web', { identity: 'local:node1:8:1/images/web' }),
+            ...onPath('/images/web', { identity: 'local:node1:8:1/images/web' }),
+          ]),
+        }),
+      ],
+      definitions: [aDefinition(aDomain({ disks: [aVolume] }))],
+    }),
+    'refused: diskHeld',
+  ],
+
+  // What libvirt does not list
+  ['a domain that runs where libvirt does not list it is refused', start(beside(aStray())), 'refused: unlisted'],
+  [
+    'and is not "already so" where it was asked for',
+    () => planStart(aCluster(beside(aStray())), { domain: 'web', node: 'node2', auto: false }),
+    'refused: unlisted',
+  ],
+  [
+    'its uuid under another name is refused for both reasons',
+    start(beside(aStray({ name: 'old', uuid: WEB_UUID }))),
+    'refused: unlisted',
+    'refused: sameUuid',
+  ],
+  [
+    'a disk that it holds is refused',
+    start(beside({ ...aDomainOnNode({}, heldDisk), unlistedPid: 7 })),
+    'refused: diskHeld',
+  ],
+  [
+    'one whose disks are not known may hold any',
+    start(beside({ ...unreadable({ name: 'mail', uuid: MAIL_UUID }), unlistedPid: 7 })),
+    'refused: unlisted',
+  ],
+  [
+    'a node that could not be asked for them is refused, wherever the start is',
+    start({ nodes: [aNode('node1'), aNode('node2', [], { inquiryProblem: 'ssh: gone' })] }),
+    'refused: probeFailed',
   ],
   [
     'a disk that a paused domain holds is refused: it holds no lease',
@@ -357,8 +451,8 @@ const ROWS: readonly Row[] = [
       { nodes: [aNode('node1', [], { cpu: 'cannot' }), aNode('node2', [], { inquiryProblem: 'no' })] },
       { auto: true },
     ),
-    'refused: cpuModel',
     'refused: probeFailed',
+    'refused: cpuModel',
     'refused: nobodyFits',
   ],
 ]

@@ -1,0 +1,71 @@
+/**
+ * A node's ledger: what people and commands have written down about it beside what it is. One compare-and-swapped record a
+ * node (rule 8), so that two who write at once cannot both have the last room, nor start something on a node that is being emptied.
+ */
+
+/** Who wrote something down, and why: for people. */
+export interface Mark {
+  readonly by: string
+  /** ISO 8601, by the clock of whoever wrote it; never compared. */
+  readonly since: string
+  readonly reason?: string
+}
+
+/** A node that somebody vouches is off (docs/safety.md, "Confirmed down"). It lapses when the node answers. */
+export interface Down extends Mark {
+  /** `fence`: its fence device said off, and is asked again before anything relies on it; `word`: a person typed the node's name. */
+  readonly how: 'fence' | 'word'
+  /** It has answered since, so nothing may rely on this any more; it stays until what runs there is known to run nowhere else. */
+  readonly answered?: true
+}
+
+/** Room that a command under a claim has taken on a node for a domain that is about to arrive there. */
+export interface Reservation {
+  /** The claim's token: the reservation holds exactly as long as that claim does. */
+  readonly token: string
+  readonly uuid: string
+  readonly domain: string
+  readonly memoryMiB: number
+  readonly vcpus: number
+  readonly by: string
+}
+
+export interface Ledger {
+  /** Nothing is started on the node or moved there. */
+  readonly maintenance?: Mark
+  readonly down?: Down
+  readonly reservations: readonly Reservation[]
+}
+
+/** Nothing was written down. */
+export const emptyLedger: Ledger = { reservations: [] }
+
+/** `fenced by root@node1 (pid 7) since 2026-01-01T00:00:00Z (power supply burnt)`: for people. */
+export function downText(down: Down): string {
+  return `${down.how === 'fence' ? 'fenced' : 'confirmed'} ${markText(down)}`
+}
+
+/** `by root@node1 (pid 7) since 2026-01-01T00:00:00Z (new memory)`: for people. */
+export function markText({ by, since, reason }: Mark): string {
+  return `by ${by} since ${since.replace(/\.\d+Z$/, 'Z')}${reason === undefined ? '' : ` (${reason})`}`
+}
+
+/** What a list says of a node's ledger in one cell; empty when there is nothing to say. */
+export function ledgerText({ down, maintenance }: Ledger): string {
+  return [
+    ...(down === undefined ? [] : [`down: ${downText(down)}`]),
+    ...(maintenance === undefined ? [] : [`maintenance: ${markText(maintenance)}`]),
+  ].join('; ')
+}
+
+/** The same as fields of a row, for programs: who, when, why, and how. Those of what was not written down are left out. */
+export function ledgerFields({ down, maintenance }: Ledger): Readonly<Record<string, string>> {
+  return {
+    ...(down === undefined ? {} : { downHow: down.how, ...markFields('down', down) }),
+    ...(maintenance === undefined ? {} : markFields('maintenance', maintenance)),
+  }
+}
+
+function markFields(what: string, { by, since, reason }: Mark): Record<string, string> {
+  return { [`${what}By`]: by, [`${what}Since`]: since, ...(reason === undefined ? {} : { [`${what}Reason`]: reason }) }
+}

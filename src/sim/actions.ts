@@ -1,0 +1,151 @@
+/** What happens in a schedule, as plain data, and how it is done to a world. */
+
+import { killVirsh } from './libvirtd.ts'
+import { Machine } from './machine.ts'
+import type { Run } from './oracle.ts'
+import type { Random } from './random.ts'
+import type { Host } from './scheduler.ts'
+import { calm, type StoreWeather } from './store.ts'
+import type { World } from './world.ts'
+
+/** One thing that happens. Hosts and nodes are named; `forMs` is after how long a fault is over. */
+export type Action =
+  /** `havirt WORDS` typed on a host, killed as soon as it waits again after the `killAfter`th time that it went on. */
+  | { readonly kind: 'havirt'; readonly host: string; readonly words: readonly string[]; readonly killAfter?: number }
+  /** A person's plain virsh on a node; `define NAME` takes the definition of conf/. */
+  | { readonly kind: 'virsh'; readonly node: string; readonly words: readonly string[] }
+  /** Power lost, and back after a while. */
+  | { readonly kind: 'crash'; readonly node: string; readonly forMs: number }
+  /** Nothing moves on the host; `suspended` when its monotonic clock stands still, too. */
+  | { readonly kind: 'freeze'; readonly host: string; readonly forMs: number; readonly suspended: boolean }
+  | { readonly kind: 'restartLibvirtd'; readonly node: string; readonly forgets: boolean }
+  | { readonly kind: 'hangLibvirtd'; readonly node: string; readonly forMs: number }
+  /** Somebody kills every virsh on the node; libvirtd goes on. */
+  | { readonly kind: 'killVirsh'; readonly node: string }
+  /** One direction between two hosts, or both. */
+  | { readonly kind: 'cut'; readonly from: string; readonly to: string; readonly both: boolean; readonly forMs: number }
+  /** The share as one host sees it. */
+  | { readonly kind: 'store'; readonly host: string; readonly weather: Partial<StoreWeather>; readonly forMs: number }
+  /** The host's wall clock jumps to this far from the truth. */
+  | { readonly kind: 'clock'; readonly host: string; readonly offsetMs: number }
+  /** The alias of one node leads to another machine. */
+  | { readonly kind: 'alias'; readonly node: string; readonly leadsTo: string; readonly forMs: number }
+  /** A node's fence device stops obeying. */
+  | { readonly kind: 'breakFence'; readonly node: string }
+
+/** Does it. `random` belongs to this action alone. */
+export function perform(world: World, action: Action, random: Random, ended?: (run: Run) => void): void {
+  const act = performers[action.kind] as (
+    world: World,
+    action: Action,
+    random: Random,
+    ended?: (run: Run) => void,
+  ) => void
+  act(world, action, random, ended)
+}
+
+type Performers = {
+  [K in Action['kind']]: (
+    world: World,
+    action: Extract<Action, { kind: K }>,
+    random: Random,
+    ended?: (run: Run) => void,
+  ) => void
+}
+
+const performers: Performers = {
+  havirt: (world, { host, words, killAfter }, random, ended) => {
+    const vouched = words.join(' ').match(/^node confirm-down (\S+)/)?.[1]
+    const machine = vouched === undefined ? undefined : world.machineOf(vouched)
+    if (machine?.powered) machine.wronglyVouched = true
+    world.havirt(hostOf(world, host), words, random, killAfter, ended)
+  },
+  virsh: (world, { node, words }, random) => personsVirsh(world, machineOf(world, node), words, random),
+  crash: (world, { node, forMs }, random) => {
+    const machine = machineOf(world, node)
+    machine.powerOff()
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${node}: power on`)
+      machine.powerOn(random)
+    })
+  },
+  freeze: (world, { host, forMs, suspended }) => freeze(world, hostOf(world, host), forMs, suspended),
+  restartLibvirtd: (world, { node, forgets }, random) => {
+    world.tell(() => `${node}: libvirtd restarts${forgets ? ' and forgets a QEMU' : ''}`)
+    machineOf(world, node).restartLibvirtd(random, forgets)
+  },
+  hangLibvirtd: (world, { node, forMs }) => {
+    world.tell(() => `${node}: libvirtd hangs`)
+    machineOf(world, node).hang()
+    world.scheduler.after(forMs, undefined, () => machineOf(world, node).unhang())
+  },
+  killVirsh: (world, { node }) => {
+    world.tell(() => `${node}: every virsh is killed`)
+    killVirsh(machineOf(world, node))
+  },
+  cut: (world, { from, to, both, forMs }) => {
+    const [one, other] = [hostOf(world, from), hostOf(world, to)]
+    world.tell(() => `${from}: cable to ${to} cut${both ? '' : ' (this direction)'}`)
+    world.cut(one, other, both)
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${from}: cable to ${to} mended`)
+      world.mend(one, other, both)
+    })
+  },
+  store: (world, { host, weather, forMs }) => {
+    const { index } = hostOf(world, host)
+    world.tell(() => `${host}: the share is ${JSON.stringify(weather)}`)
+    world.share.weather.set(index, { ...calm, ...weather })
+    world.scheduler.after(forMs, undefined, () => world.share.weather.delete(index))
+  },
+  clock: (world, { host, offsetMs }) => {
+    world.tell(() => `${host}: the wall clock jumps to ${offsetMs / 1000} s off`)
+    hostOf(world, host).clockOffsetMs = offsetMs
+  },
+  alias: (world, { node, leadsTo, forMs }) => {
+    world.tell(() => `the alias ${node} leads to ${leadsTo}`)
+    world.aliases.set(node, machineOf(world, leadsTo))
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `the alias ${node} leads to ${node} again`)
+      world.aliases.delete(node)
+    })
+  },
+  breakFence: (world, { node }) => {
+    machineOf(world, node).fenceBroken = true
+  },
+}
+
+function freeze(world: World, host: Host, forMs: number, suspended: boolean): void {
+  if (host.frozen || (host instanceof Machine && !host.powered)) return
+  world.tell(() => `${host.name}: ${suspended ? 'suspended' : 'frozen'}`)
+  host.frozen = true
+  world.suspect(host)
+  world.scheduler.after(forMs, undefined, () => {
+    if (!host.frozen) return
+    if (suspended) host.stoodStillMs += forMs
+    world.thaw(host)
+  })
+}
+
+/** What a person types on the node itself: no guard, no claim, no second look. */
+function personsVirsh(world: World, machine: Machine, words: readonly string[], random: Random): void {
+  if (!machine.works) return
+  const cause = { person: true, decidedMs: world.scheduler.nowMs }
+  const stdin = words[0] === 'define' ? (world.texts.get(words[1] ?? '') ?? '') : ''
+  world.tell(() => `root@${machine.name}# virsh ${words.join(' ')}   (a person)`)
+  world.libvirt.virsh({ machine, words, stdin, cause, random }, (status, stderr) =>
+    world.tell(() => `root@${machine.name}: virsh ${words.join(' ')}: status ${status} ${stderr ?? ''}`),
+  )
+}
+
+function hostOf(world: World, name: string): Host {
+  const host = world.hosts.get(name)
+  if (host === undefined) throw new Error(`there is no host ${name}`)
+  return host
+}
+
+function machineOf(world: World, name: string): Machine {
+  const host = hostOf(world, name)
+  if (!(host instanceof Machine)) throw new Error(`${name} is no machine`)
+  return host
+}

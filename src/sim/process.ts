@@ -1,0 +1,73 @@
+/** One simulated process: a run of havirt. It is the clock of that run, and can be killed between any two of its awaits. */
+import type { Clock } from '../store/clock.ts'
+import type { Cause } from './qemu.ts'
+import type { Random } from './random.ts'
+import { type Host, Life, type Scheduler } from './scheduler.ts'
+
+const EPOCH_MS = Date.UTC(2026, 0, 1)
+/** As with Node.js: no timer is shorter. */
+const SHORTEST_MS = 1
+
+/** A run of havirt. */
+export class SimProcess extends Life implements Clock {
+  readonly scheduler: Scheduler
+  readonly random: Random
+  readonly pid: number
+  readonly startedMs: number
+  /** What its commands do is its doing. */
+  readonly cause: Cause
+  /** How often it went on after waiting. */
+  resumptions = 0
+  readonly #killAfter: number
+  readonly #killed: () => void
+
+  /** Killed as soon as it waits again after it went on for the `killAfter`th time; 0 is never. */
+  constructor(scheduler: Scheduler, host: Host, pid: number, random: Random, killAfter: number, killed: () => void) {
+    super(host)
+    this.scheduler = scheduler
+    this.random = random
+    this.pid = pid
+    this.startedMs = scheduler.nowMs
+    this.cause = { person: false, decidedMs: scheduler.nowMs, run: pid }
+    this.#killAfter = killAfter
+    this.#killed = killed
+  }
+
+  now(): number {
+    return EPOCH_MS + this.scheduler.nowMs + this.host.clockOffsetMs
+  }
+
+  monotonicMs(): number {
+    return this.scheduler.nowMs - this.host.stoodStillMs
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      if (signal?.aborted) return resolve()
+      const timer = this.scheduler.after(Math.max(SHORTEST_MS, ms), this, () => {
+        signal?.removeEventListener('abort', wake)
+        this.resume(resolve, undefined)
+      })
+      const wake = () => {
+        this.scheduler.cancel(timer)
+        resolve()
+      }
+      signal?.addEventListener('abort', wake)
+    })
+  }
+
+  /** Lets an await of this process go on with `value`; a process that is dead never does. */
+  resume<T>(resolve: (value: T) => void, value: T): void {
+    if (this.ended) return
+    this.resumptions++
+    // It dies as soon as it waits again: what it sent meanwhile is on its way.
+    if (this.resumptions === this.#killAfter) this.scheduler.after(0, undefined, () => this.ended || this.#killed())
+    this.scheduler.resolved = true
+    resolve(value)
+  }
+
+  /** Calls back after `delayMs`, unless the process has ended; later when its host is frozen. */
+  after(delayMs: number, fire: () => void) {
+    return this.scheduler.after(delayMs, this, fire)
+  }
+}
