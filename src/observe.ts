@@ -84,7 +84,7 @@ async function liveLedger(parts: Parts, node: string): Promise<Ledger> {
 
 /** The reservations whose claims are held now. */
 export async function heldReservations(parts: Parts, { reservations }: Ledger): Promise<Ledger['reservations']> {
-  const held = await Promise.all(reservations.map(({ uuid, token }) => parts.claims.holds(uuid, token)))
+  const held = await Promise.all(reservations.map(each => parts.claims.holds(each)))
   return reservations.filter((_, at) => held[at])
 }
 

@@ -459,8 +459,8 @@ async function reserve(
   nodes: readonly string[],
   reserved: Set<string>,
 ): Promise<void> {
-  const { token, uuid, domain } = claim.record
-  const ours = { token, uuid, domain, ...sizeOf(cluster, domain, uuid), by: ownerText(claim.record) }
+  const { token, generation, uuid, domain } = claim.record
+  const ours = { token, generation, uuid, domain, ...sizeOf(cluster, domain, uuid), by: ownerText(claim.record) }
   for (const node of nodes) {
     if (reserved.has(node) || !cluster.nodes.has(node)) continue
     await parts.home.records.changeLedger(node, ledger => withReservation(parts, ledger, ours))

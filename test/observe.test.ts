@@ -157,7 +157,7 @@ describe('a node that was called down', () => {
 })
 
 describe('reservations as a look shows them', () => {
-  const one = { token: 't', uuid: MAIL_UUID, domain: 'mail', memoryMiB: 1, vcpus: 1, by: 'ann' }
+  const one = { token: 't', generation: 1, uuid: MAIL_UUID, domain: 'mail', memoryMiB: 1, vcpus: 1, by: 'ann' }
   const write = (world: World, reservations: Ledger['reservations']) =>
     world.home.records.changeLedger('node1', () => ({ reservations }))
 

@@ -30,8 +30,17 @@ function another(world: World, user: string): World {
 async function reservedByMail(world: World, dead: boolean, more: Partial<Reservation> = {}) {
   const identity = { name: 'mail', uuid: MAIL_UUID, disks: [] }
   const claim = await holdClaim(world, { identity, dead, verb: 'domain start mail node1' })
-  const { token } = claim.record
-  const one = { token, uuid: MAIL_UUID, domain: 'mail', memoryMiB: 8000, vcpus: 1, by: 'ann@node9 (pid 7)', ...more }
+  const { token, generation } = claim.record
+  const one = {
+    token,
+    generation,
+    uuid: MAIL_UUID,
+    domain: 'mail',
+    memoryMiB: 8000,
+    vcpus: 1,
+    by: 'ann@node9 (pid 7)',
+    ...more,
+  }
   await world.home.records.changeLedger('node1', ledger => ({ ...ledger, reservations: [one] }))
   return claim
 }
@@ -46,7 +55,7 @@ describe('what a command takes', () => {
     expect(await act(world, start())).toMatchObject({ exit: 0 })
     const token = (await world.claim())?.token
     const by = 'us@far (pid 7)'
-    expect(seen).toEqual([{ token, uuid: WEB_UUID, domain: 'web', memoryMiB: 1024, vcpus: 1, by }])
+    expect(seen).toEqual([{ token, generation: 1, uuid: WEB_UUID, domain: 'web', memoryMiB: 1024, vcpus: 1, by }])
     world.nodes.set('node1', leaving(1024))
     await withMail(world)
     expect(await act(world, start('node1', 'mail'))).toMatchObject({ exit: 0 })
@@ -257,7 +266,15 @@ describe("another command's reservation", () => {
   test('one of an earlier holder of our own claim is replaced', async () => {
     const world = await aWorld()
     const claim = await holdClaim(world, { dead: true })
-    const one = { token: claim.record.token, uuid: WEB_UUID, domain: 'web', memoryMiB: 8192, vcpus: 1, by: 'ann' }
+    const one = {
+      token: claim.record.token,
+      generation: 1,
+      uuid: WEB_UUID,
+      domain: 'web',
+      memoryMiB: 8192,
+      vcpus: 1,
+      by: 'ann',
+    }
     await world.home.records.changeLedger('node1', () => ({ reservations: [one] }))
     expect(await act(world, start())).toMatchObject({ exit: 0 })
     expect(await reservations(world, 'node1')).toMatchObject([{ domain: 'web', memoryMiB: 1024 }])

@@ -23,6 +23,8 @@ export interface Down extends Mark {
 export interface Reservation {
   /** The claim's token: the reservation holds exactly as long as that claim does. */
   readonly token: string
+  /** The claim's generation when it reserved: a record of a later one tells that it is over, an earlier one only that a cache is old. */
+  readonly generation: number
   readonly uuid: string
   readonly domain: string
   readonly memoryMiB: number

@@ -79,7 +79,21 @@ export function toText(record: ClaimRecord | Pointer): string {
   return `${JSON.stringify(record, undefined, 1)}\n`
 }
 
+/** Throws {@link StoreError} for what is no claim. Nobody changes what it gives: the same text gives the same record. */
 export function toRecord(key: Key, text: string): ClaimRecord {
+  const known = lately.get(text)
+  if (known !== undefined) return known
+  const record = readRecord(key, text)
+  if (lately.size >= LATELY) lately.clear()
+  lately.set(text, record)
+  return record
+}
+
+/** A record is read several times on its way through one command, and by everybody who waits for it. */
+const lately = new Map<string, ClaimRecord>()
+const LATELY = 100
+
+function readRecord(key: Key, text: string): ClaimRecord {
   const value = parsed(key, text)
   const { state, owner, doubts } = value
   const known = state === 'held' || state === 'released'

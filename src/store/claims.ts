@@ -100,9 +100,14 @@ export class Claims {
     await this.#store.swap(key, found.version, toText({ ...before, also }))
   }
 
-  /** True when the claim with this token is held now. */
-  async holds(uuid: string, token: string): Promise<boolean> {
-    const record = (await this.#look(`${CLAIMS}/${uuid}`))?.record
+  /** True when the claim with this token is held now. One that is over is known at once: a claim never comes back. */
+  async holds({ uuid, token, generation }: { uuid: string; token: string; generation: number }): Promise<boolean> {
+    const key = `${CLAIMS}/${uuid}`
+    const known = (await this.#read(key))?.record
+    const isOver =
+      known !== undefined && (known.token === token ? known.state === 'released' : known.generation >= generation)
+    if (isOver) return false
+    const record = (await this.#look(key))?.record
     return record?.token === token && (await this.#isHeld(record))
   }
 

@@ -179,6 +179,7 @@ function isLedger(value: unknown): boolean {
       (each: unknown) =>
         isObject(each) &&
         texts.every(key => typeof each[key] === 'string') &&
+        typeof each['generation'] === 'number' &&
         typeof each['memoryMiB'] === 'number' &&
         typeof each['vcpus'] === 'number',
     )

@@ -194,6 +194,7 @@ const crowd = aDomain({ name: 'mail', vcpus: 16 })
 const MARK = { by: 'ops@node9 (pid 7)', since: '2026-01-01T00:00:00.000Z' }
 const reserved = (memoryMiB: number, vcpus = 1, uuid = MAIL_UUID) => ({
   token: `t${uuid}`,
+  generation: 1,
   uuid,
   domain: 'x',
   memoryMiB,

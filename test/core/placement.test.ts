@@ -37,6 +37,7 @@ describe('placement', () => {
   test('what is reserved for others is no room, until they are there', () => {
     const reservation = {
       token: 't',
+      generation: 1,
       uuid: MAIL_UUID,
       domain: 'mail',
       memoryMiB: 2048,
@@ -57,7 +58,15 @@ describe('placement', () => {
   })
 
   test('nobody has to make room for those who reserved later', () => {
-    const mail = { token: 't', uuid: MAIL_UUID, domain: 'mail', memoryMiB: 2048, vcpus: 2, by: 'ops@node2 (pid 7)' }
+    const mail = {
+      token: 't',
+      generation: 1,
+      uuid: MAIL_UUID,
+      domain: 'mail',
+      memoryMiB: 2048,
+      vcpus: 2,
+      by: 'ops@node2 (pid 7)',
+    }
     const ours = { ...mail, uuid: aDomain().uuid, domain: 'web' }
     const free = room(aCluster(), upNode('node1')).memoryMiB
     const left = (...reservations: Ledger['reservations']) =>

@@ -85,7 +85,11 @@ describe('a damaged text', () => {
       const clock = aClock()
       const claims = new Claims(store, clock, stranger('ann'), TTL_MS)
       await store.swap(KEY, 0, text)
-      const refusals = [() => claims.acquire(wanted()), () => claims.holds(UUID, 't'), () => claims.list()]
+      const refusals = [
+        () => claims.acquire(wanted()),
+        () => claims.holds({ uuid: UUID, token: 't', generation: 1 }),
+        () => claims.list(),
+      ]
       for (const refusal of [...refusals, () => claims.isAlive(UUID, 't')]) {
         await expect(refusal()).rejects.toThrow(`the claim var/${KEY} cannot be read`)
         await expect(refusal()).rejects.toThrow(StoreError)

@@ -621,7 +621,7 @@ describe('name, uuid and disks', () => {
       [first, false],
       [second, true],
     ] as const) {
-      expect(await of('bob').holds(UUID, claim.record.token)).toBe(lives)
+      expect(await of('bob').holds(claim.record)).toBe(lives)
       expect(await of('bob').isAlive(UUID, claim.record.token)).toBe(lives)
     }
   })
@@ -651,20 +651,40 @@ describe('name, uuid and disks', () => {
 })
 
 describe('asking after a holder', () => {
+  test('one that is over is known without a watch, which writes to the share; what an old cache shows is looked at', async () => {
+    const store = new RoughStore()
+    const { of } = hosts(store)
+    const first = taken(await of('ann').acquire(wanted()))
+    const old = await store.inner.read(KEY)
+    await first.release()
+    const second = await living(of('ann'))
+    const watch = store.watch.bind(store)
+    let watches = 0
+    store.watch = (...args) => {
+      watches++
+      return watch(...args)
+    }
+    expect(await of('bob').holds(first.record)).toBe(false)
+    expect(watches).toBe(0)
+    store.stale = key => (key === KEY ? old : undefined)
+    expect(await of('bob').holds(second.record)).toBe(true)
+    expect(watches).toBe(1)
+  })
+
   test('holds says whether this very holding goes on', async () => {
     const { of } = hosts()
     const bob = of('bob')
-    expect(await bob.holds(UUID, 'nobody')).toBe(false)
+    expect(await bob.holds({ uuid: UUID, token: 'nobody', generation: 1 })).toBe(false)
     const claim = taken(await of('ann').acquire(wanted()))
-    const { token } = claim.record
-    expect(await bob.holds(UUID, token)).toBe(true)
-    expect(await bob.holds(UUID, 'another')).toBe(false)
-    expect(await bob.holds(OTHER_UUID, token)).toBe(false)
+    const { record } = claim
+    expect(await bob.holds(record)).toBe(true)
+    expect(await bob.holds({ ...record, token: 'another' })).toBe(false)
+    expect(await bob.holds({ ...record, uuid: OTHER_UUID })).toBe(false)
     await claim.release()
-    expect(await bob.holds(UUID, token)).toBe(false)
+    expect(await bob.holds(record)).toBe(false)
     const dead = taken(await of(await deadOwner()).acquire(wanted()))
-    expect(await bob.holds(UUID, dead.record.token), 'nobody there can tell').toBe(true)
-    expect(await of(await thisProcess()).holds(UUID, dead.record.token)).toBe(false)
+    expect(await bob.holds(dead.record), 'nobody there can tell').toBe(true)
+    expect(await of(await thisProcess()).holds(dead.record)).toBe(false)
   })
 
   test('isAlive is true at the first sign of life, however much patience there is', async () => {
