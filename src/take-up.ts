@@ -6,12 +6,15 @@ import type { NodeRecord, SilentNode } from './core/node.ts'
 import { type Refusal, refuse } from './core/refusal.ts'
 import { describeStep } from './core/step.ts'
 import { takeUpMigration } from './execute/migration.ts'
-import type { Outcome } from './execute/work.ts'
+import { type Outcome, POLL_MS } from './execute/work.ts'
 import { workOf } from './execute.ts'
 import type { Parts } from './operate.ts'
 import { type ExitStatus, exitStatus, type Message, note, warning } from './report.ts'
 import type { Claim } from './store/claim.ts'
 import { type ClaimRecord, type Doubt, ownerText } from './store/claim-record.ts'
+
+/** How long libvirtd may take from being asked for a domain to showing it: the first start on a node probes its QEMU for some seconds. */
+const LIBVIRTD_MS = 10_000
 
 /** A uuid that no domain has: asked for, it only tells whether a node answers. */
 const NOBODY = '00000000-0000-0000-0000-000000000000'
@@ -40,6 +43,8 @@ interface Finding {
   readonly parked?: SilentNode
   readonly refusal?: Refusal
   readonly outcome?: Outcome
+  /** What was done although its end was not seen. */
+  readonly told?: string
 }
 
 /** Settles what the claim's earlier holders left in doubt. */
@@ -57,6 +62,7 @@ export async function takeUp(parts: Parts, claim: Claim, options: TakeUpOptions)
     if (found.unsettled !== undefined) unsettled.set(node, found.unsettled)
     if (found.parked !== undefined) parked.set(node, found.parked)
     if (found.refusal !== undefined) refusals.push(found.refusal)
+    if (found.told !== undefined) messages.push(note(found.told))
     messages.push(...outcomeMessages(doubt, found.outcome))
     exit = exit === exitStatus.twice ? exit : (exitOf(found.outcome) ?? exit)
   }
@@ -88,18 +94,34 @@ async function settleOne(
     : await raiseGuard(parts, claim, record, doubt)
   if (found.unsettled === undefined || !(await isCalledDown(parts, record, doubt))) return found
   claim.parked(node)
-  return { parked: found.unsettled }
+  return { parked: found.unsettled, ...(found.told === undefined ? {} : { told: found.told }) }
 }
 
 /** Waits for what still runs on the node, and keeps out whatever comes later. */
 async function raiseGuard(parts: Parts, claim: Claim, record: NodeRecord, doubt: Doubt): Promise<Finding> {
   const { generation, uuid } = claim.record
   const exit = await parts.nodes.raise(record, { uuid, generation, nodeId: record.id })
-  if (exit.status !== 0) return { unsettled: inDoubt(doubt) }
+  if (exit.status !== 0 || !(await hasComeToRest(parts, record, doubt))) return { unsettled: inDoubt(doubt) }
   claim.settled(doubt.node)
   // A migration whose target is no node any more cannot be judged; the look tells where the domain is.
   claim.concluded(doubt.node)
   return {}
+}
+
+/**
+ * A virsh that somebody killed let go of the guard's lock, and its libvirtd goes on with what was asked. A domain shows as soon as
+ * libvirtd has begun with it, so a node that answers for a while and does not show it has nothing of the kind at hand.
+ */
+async function hasComeToRest(parts: Parts, record: NodeRecord, { step }: Doubt): Promise<boolean> {
+  if (step?.step !== 'createDomain') return true
+  const { clock, nodes } = parts
+  const startedMs = clock.monotonicMs()
+  for (;;) {
+    const end = await nodes.domainState(record, step.uuid)
+    if (end === undefined) return false
+    if (end !== 'absent' || clock.monotonicMs() - startedMs > LIBVIRTD_MS) return true
+    await clock.sleep(POLL_MS)
+  }
 }
 
 async function settleMigration(
@@ -113,16 +135,18 @@ async function settleMigration(
   if (step?.step !== 'migrateDomain') return {}
   const target = records.get(step.to)
   const targetIsDown = target !== undefined && (await isCalledDown(parts, target, doubt))
-  const how = { untilMs, end: endMigration, targetIsDown, judged: doubt.judged }
-  const taken = await takeUpMigration(workOf(parts, claim, records, []), step, how)
-  if (taken === 'silent') return { unsettled: inDoubt(doubt) }
-  if ('moving' in taken) {
-    const { domain, from, to } = step
-    return { refusal: refuse('migrating', { domain, from, to, percent: taken.moving }) }
+  let told = {}
+  const { domain, uuid, from, to } = step
+  const asked = () => {
+    told = { told: `${describeStep({ step: 'abortMigration', domain, uuid, from, to })}: asked` }
   }
+  const how = { untilMs, end: endMigration, targetIsDown, judged: doubt.judged, asked }
+  const taken = await takeUpMigration(workOf(parts, claim, records, []), step, how)
+  if (taken === 'silent') return { unsettled: inDoubt(doubt), ...told }
+  if ('moving' in taken) return { refusal: refuse('migrating', { domain, from, to, percent: taken.moving }), ...told }
   claim.settled(doubt.node)
   if (taken.outcome !== 'unknown') claim.concluded(doubt.node)
-  return { outcome: taken }
+  return { outcome: taken, ...told }
 }
 
 /** Whoever was called down runs nothing; one that answers, however badly, is not down, whatever was written about it. */

@@ -79,6 +79,8 @@ export type TakenUp = Outcome | { readonly moving: number | undefined } | 'silen
 
 /** `end`: it is not waited for, but ended. `targetIsDown`: the target does not answer, and somebody vouches that it is off. */
 export interface TakeUpHow {
+  /** Called when its libvirtd was asked to end it. */
+  asked(): void
   /** What an earlier holder had found out when it began to put the ends right. */
   readonly judged: Verdict | undefined
   readonly untilMs: number
@@ -97,7 +99,10 @@ export async function takeUpMigration(work: Work, args: Moving, how: TakeUpHow):
     const job = await jobOf(work, args)
     if (job === 'silent') return 'silent'
     if (job === 'over') break
-    if (end && !asked) await sendAbort(work, args)
+    if (end && !asked) {
+      how.asked()
+      await sendAbort(work, args)
+    }
     asked = true
     const isOver = !end && clock.monotonicMs() >= untilMs
     if (isOver || interrupt.requested()) return { moving: await progressOf(work, args) }

@@ -243,7 +243,7 @@ function shares(one: Qemu, other: Qemu): boolean {
 
 /** What a command put right of an earlier one before it was refused itself stands among its notes. */
 function isTold({ messages }: Report, { node }: Run['effects'][number]): boolean {
-  return messages.some(({ text }) => text.includes(` on ${node}`) && /: done/.test(text))
+  return messages.some(({ text }) => text.includes(` on ${node}`) && /: (done|asked|failed|unknown)/.test(text))
 }
 
 function describe({ state, reason, incoming }: Qemu): string {
