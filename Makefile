@@ -11,9 +11,9 @@ help: ## list the targets
 demo: ## show the main job on a lab of three real nodes (root, Debian 12 or later)
 	@scripts/demo
 
-test: ## everything: lint, types, unit tests, the lab and its tests (root, Debian 12 or later)
+test: ## everything: lint, types, unit tests, 20000 simulated clusters, the lab and its tests (root, Debian 12 or later)
 	@scripts/needs-debian-root 'make test'
-	@$(MAKE) --no-print-directory lint types build unit check-lab lab
+	@$(MAKE) --no-print-directory SEEDS=20000 lint types build unit simulate check-lab lab
 
 soak: build ## properties on new cases, RUNS of each (default 2000), 50 races, 200 faults, and the lab's tests three times
 	@export HAVIRT_SEED=$${HAVIRT_SEED:-$$RANDOM$$RANDOM}; echo "soak: HAVIRT_SEED=$$HAVIRT_SEED"; \
@@ -21,8 +21,8 @@ soak: build ## properties on new cases, RUNS of each (default 2000), 50 races, 2
 	HAVIRT_SOAK=1 vitest run --project lab races kills --reporter=default --reporter=./scripts/closing-line.mjs
 	@for turn in 1 2 3; do $(MAKE) --no-print-directory lab || exit 1; done
 
-simulate: setup ## SEEDS runs (default 10000) of a simulated cluster, FROM one on; SEED=K tells one in words
-	@node scripts/simulate.mjs --seeds '$(SEEDS)' --from '$(FROM)' --seed '$(SEED)'
+simulate: setup ## SEEDS runs (default 10000) of a simulated cluster, FROM one on, PLOT of one kind; SEED=K tells one in words
+	@node scripts/simulate.mjs --seeds '$(SEEDS)' --from '$(FROM)' --seed '$(SEED)' --plot '$(PLOT)'
 
 bench: build ## the figures of docs/performance.md, each measured side by side in one run
 	@node bench/run.mjs $(ARGS)

@@ -28,7 +28,10 @@ const quick = {
   setup({ onResolve }) {
     const sim = file => ({ path: resolve(root, 'src/sim', file) })
     onResolve({ filter: /^yaml$/ }, ({ importer }) =>
-      importer.endsWith('src/store/records.ts') ? sim('quick-yaml.ts') : undefined,
+      /src\/(store\/records|sim\/oracle)\.ts$/.test(importer) ? sim('quick-yaml.ts') : undefined,
+    )
+    onResolve({ filter: /store\/owner\.ts$/ }, ({ importer }) =>
+      importer.endsWith('src/operations/node-down.ts') ? sim('owner.ts') : undefined,
     )
     onResolve({ filter: /^node:crypto$/ }, ({ importer }) =>
       importer.endsWith('src/store/claims.ts') ? sim('quick-crypto.ts') : undefined,

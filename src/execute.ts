@@ -11,6 +11,7 @@ import {
   ask,
   endOn,
   failed,
+  hasComeToRest,
   interrupted,
   isUnknown,
   lostLibvirtd,
@@ -18,6 +19,7 @@ import {
   type Outcome,
   POLL_MS,
   raise,
+  recordOf,
   said,
   send,
   type Work,
@@ -128,7 +130,7 @@ const executors: Executors = {
       return failed(
         end === undefined ? `${args.node} no longer answers` : `${args.domain} is already active on ${args.node}`,
       )
-    return finish(work, args, await send(work, one, definition.text), 'running')
+    return finish(work, one, args, await send(work, one, definition.text))
   },
   shutdownDomain: (work, args, one) => onActive(work, args, one),
   awaitShutOff: async (work, args) => awaitShutOff(work, args),
@@ -201,14 +203,19 @@ async function judge(work: Work, node: string, one: Step, exit: Exit): Promise<O
     : failed(`${said(exit)}; it did not happen`)
 }
 
+/** Nothing of the lost command runs on the node any more, or can. */
+async function isOver(work: Work, node: string, one: Step): Promise<boolean> {
+  return (await raise(work, node)) && hasComeToRest(work.parts, recordOf(work, node), one)
+}
+
 /** The outcome of a start: libvirt's word, and then what the node shows. */
 async function finish(
   work: Work,
+  one: Step,
   { node, uuid, domain }: { node: string; uuid: string; domain: string },
   exit: Exit,
-  wanted: string,
 ): Promise<Outcome> {
-  if (isUnknown(exit) && !(await raise(work, node))) return interrupted(node, exit)
+  if (isUnknown(exit) && !(await isOver(work, node, one))) return interrupted(node, exit)
   // The doubt stays written while libvirtd may still be at it: whoever comes next raises the guard and looks again.
   if (!lostLibvirtd(exit)) work.claim.settled(node)
   // What the guard kept out did nothing: a domain that is there now is somebody else's start.
@@ -216,7 +223,7 @@ async function finish(
   if (keptOut !== undefined) return failed(keptOut)
   const end = await endOn(work, node, uuid)
   if (end !== undefined && end !== 'absent')
-    return { outcome: 'done', ...(end.state === wanted ? {} : { detail: `it is ${end.state}` }) }
+    return { outcome: 'done', ...(end.state === 'running' ? {} : { detail: `it is ${end.state}` }) }
   if (end === undefined) return { outcome: 'unknown', detail: `${node} no longer answers` }
   if (lostLibvirtd(exit))
     return { ...interrupted(node, exit), detail: `${said(exit)}; ${domain} does not run on ${node} so far` }

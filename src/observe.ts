@@ -75,16 +75,20 @@ async function joinNodes(parts: Parts, records: readonly NodeRecord[], seen: See
   return new Map((await Promise.all(nodes)).flat())
 }
 
-/** The ledger without reservations whose claim has ended: they are left to whoever writes it next. */
+/** The ledger without reservations that are over: they are left to whoever writes it next. */
 async function liveLedger(parts: Parts, node: string): Promise<Ledger> {
   const ledger = await parts.home.records.ledger(node)
   if (ledger.reservations.length === 0) return ledger
-  return { ...ledger, reservations: await heldReservations(parts, ledger) }
+  return { ...ledger, reservations: await heldReservations(parts, node, ledger) }
 }
 
-/** The reservations whose claims are held now. */
-export async function heldReservations(parts: Parts, { reservations }: Ledger): Promise<Ledger['reservations']> {
-  const held = await Promise.all(reservations.map(each => parts.claims.holds(each)))
+/** The reservations whose domains may still arrive. */
+export async function heldReservations(
+  parts: Parts,
+  node: string,
+  { reservations }: Ledger,
+): Promise<Ledger['reservations']> {
+  const held = await Promise.all(reservations.map(each => parts.claims.mayArrive(each, node)))
   return reservations.filter((_, at) => held[at])
 }
 

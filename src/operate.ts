@@ -7,7 +7,7 @@ import { script } from './core/command.ts'
 import type { Disk } from './core/domain.ts'
 import { exclusiveDisks, isDomainName } from './core/domain-xml.ts'
 import { violations } from './core/invariants.ts'
-import type { Ledger } from './core/ledger.ts'
+import type { Ledger, Reservation } from './core/ledger.ts'
 import { isConfirmedDown, type Node, type SilentNode } from './core/node.ts'
 import type { Plan } from './core/plan/plan.ts'
 import { type Refusal, refuse, refuseSilent } from './core/refusal.ts'
@@ -392,7 +392,7 @@ function lacksReserved(refusal: Refusal): boolean {
  * Under a claim, the room that the plan takes is reserved before the second look checks it (rule 8).
  */
 async function observeAndPlan(parts: Parts, change: DomainChange, holding?: Holding): Promise<Planned> {
-  const reserved = new Set<string>()
+  const reserved: Reserved = new Map()
   for (let turn = 0; turn < LOOKS; turn++) {
     const planned = await lookAndPlan(parts, change, holding, reserved)
     if (planned !== 'again') return planned
@@ -406,9 +406,9 @@ async function lookAndPlan(
   parts: Parts,
   change: DomainChange,
   holding: Holding | undefined,
-  reserved: Set<string>,
+  reserved: Reserved,
 ): Promise<Planned | 'again'> {
-  const records = await parts.home.records.nodes()
+  const records = await parts.home.records.nodes(holding === undefined ? undefined : 'fresh')
   const first = await parts.nodes.look([...records.values()])
   const before = withDoubts(await clusterOf(parts, records, first.seen), holding)
   const firstPlan = holding === undefined ? undefined : change.plan(before)
@@ -424,7 +424,7 @@ async function lookAndPlan(
   const uuid = before.definitions.get(change.domain)?.domain?.uuid
   if (first.movedSince({ name: change.domain, ...(uuid === undefined ? {} : { uuid }) })) return 'again'
   const seen = new Map([...first.seen, ...second.seen])
-  const cluster = withDoubts(await clusterOf(parts, records, seen), holding)
+  const cluster = withReserved(withDoubts(await clusterOf(parts, records, seen), holding), reserved)
   const plan = change.plan(cluster)
   if (holding === undefined || arrivals(plan).every(node => reserved.has(node))) return { cluster, plan }
   // Only the second look knew enough for this plan. It is checked once more, with its room reserved.
@@ -446,6 +446,21 @@ function withDoubts(cluster: Cluster, holding: Holding | undefined): Cluster {
   return { ...cluster, nodes: new Map(nodes) }
 }
 
+/** What was reserved on nodes when we reserved there, ours last. */
+type Reserved = Map<string, Ledger['reservations']>
+
+/**
+ * The room that others had taken before the look began: one whose domain came to life and whose claim ended since then is neither
+ * in the look nor in the ledger any more.
+ */
+function withReserved(cluster: Cluster, reserved: Reserved): Cluster {
+  const nodes = [...cluster.nodes].map(([name, node]) => {
+    const { reservations } = node.ledger
+    return [name, { ...node, ledger: { ...node.ledger, reservations: reserved.get(name) ?? reservations } }] as const
+  })
+  return { ...cluster, nodes: new Map(nodes) }
+}
+
 /** The nodes on which a plan takes room. */
 function arrivals(plan: Plan | undefined): string[] {
   return plan?.kind === 'steps' ? plan.steps.flatMap(one => arrivalOf(one) ?? []) : []
@@ -457,20 +472,22 @@ async function reserve(
   claim: Claim,
   cluster: Cluster,
   nodes: readonly string[],
-  reserved: Set<string>,
+  reserved: Reserved,
 ): Promise<void> {
   const { token, generation, uuid, domain } = claim.record
   const ours = { token, generation, uuid, domain, ...sizeOf(cluster, domain, uuid), by: ownerText(claim.record) }
   for (const node of nodes) {
     if (reserved.has(node) || !cluster.nodes.has(node)) continue
-    await parts.home.records.changeLedger(node, ledger => withReservation(parts, ledger, ours))
-    reserved.add(node)
+    const { reservations } = await parts.home.records.changeLedger(node, each =>
+      withReservation(parts, node, each, ours),
+    )
+    reserved.set(node, reservations)
   }
 }
 
-/** Others' reservations whose claims have ended go at the same time. */
-async function withReservation(parts: Parts, ledger: Ledger, ours: Ledger['reservations'][number]): Promise<Ledger> {
-  const held = await heldReservations(parts, ledger)
+/** Others' reservations that are over go at the same time. */
+async function withReservation(parts: Parts, node: string, ledger: Ledger, ours: Reservation): Promise<Ledger> {
+  const held = await heldReservations(parts, node, ledger)
   return { ...ledger, reservations: [...held.filter(({ uuid }) => uuid !== ours.uuid), ours] }
 }
 

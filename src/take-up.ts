@@ -6,15 +6,12 @@ import type { NodeRecord, SilentNode } from './core/node.ts'
 import { type Refusal, refuse } from './core/refusal.ts'
 import { describeStep } from './core/step.ts'
 import { takeUpMigration } from './execute/migration.ts'
-import { type Outcome, POLL_MS } from './execute/work.ts'
+import { hasComeToRest, type Outcome } from './execute/work.ts'
 import { workOf } from './execute.ts'
 import type { Parts } from './operate.ts'
 import { type ExitStatus, exitStatus, type Message, note, warning } from './report.ts'
 import type { Claim } from './store/claim.ts'
 import { type ClaimRecord, type Doubt, ownerText } from './store/claim-record.ts'
-
-/** How long libvirtd may take from being asked for a domain to showing it: the first start on a node probes its QEMU for some seconds. */
-const LIBVIRTD_MS = 10_000
 
 /** A uuid that no domain has: asked for, it only tells whether a node answers. */
 const NOBODY = '00000000-0000-0000-0000-000000000000'
@@ -101,27 +98,11 @@ async function settleOne(
 async function raiseGuard(parts: Parts, claim: Claim, record: NodeRecord, doubt: Doubt): Promise<Finding> {
   const { generation, uuid } = claim.record
   const exit = await parts.nodes.raise(record, { uuid, generation, nodeId: record.id })
-  if (exit.status !== 0 || !(await hasComeToRest(parts, record, doubt))) return { unsettled: inDoubt(doubt) }
+  if (exit.status !== 0 || !(await hasComeToRest(parts, record, doubt.step))) return { unsettled: inDoubt(doubt) }
   claim.settled(doubt.node)
   // A migration whose target is no node any more cannot be judged; the look tells where the domain is.
   claim.concluded(doubt.node)
   return {}
-}
-
-/**
- * A virsh that somebody killed let go of the guard's lock, and its libvirtd goes on with what was asked. A domain shows as soon as
- * libvirtd has begun with it, so a node that answers for a while and does not show it has nothing of the kind at hand.
- */
-async function hasComeToRest(parts: Parts, record: NodeRecord, { step }: Doubt): Promise<boolean> {
-  if (step?.step !== 'createDomain') return true
-  const { clock, nodes } = parts
-  const startedMs = clock.monotonicMs()
-  for (;;) {
-    const end = await nodes.domainState(record, step.uuid)
-    if (end === undefined) return false
-    if (end !== 'absent' || clock.monotonicMs() - startedMs > LIBVIRTD_MS) return true
-    await clock.sleep(POLL_MS)
-  }
 }
 
 async function settleMigration(

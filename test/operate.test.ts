@@ -6,6 +6,7 @@ import type { DomainOnNode } from '../src/core/node.ts'
 import { planAdopt } from '../src/core/plan/adopt.ts'
 import { steps } from '../src/core/plan/plan.ts'
 import { step } from '../src/core/step.ts'
+import { guardComment } from '../src/nodes/guard.ts'
 import { changeDomain, type DomainChange, type Mode, underClaim } from '../src/operate.ts'
 import { ClaimLostError } from '../src/store/claim.ts'
 import { keySegment } from '../src/store/key.ts'
@@ -301,7 +302,7 @@ describe('a dry run', () => {
     const report = await changeDomain(world, start(), SHOW)
     expect(report.exit).toBe(0)
     const path = join(world.definitionsFolder, 'web.xml')
-    expect(report.script?.slice(2)).toEqual([
+    expect(report.script?.slice(guardComment().length)).toEqual([
       '# (havirt itself: record that web may run, as asked)',
       '# start web on node1',
       `ssh node1 virsh -c qemu:///system create /dev/stdin < ${path}`,

@@ -212,21 +212,6 @@ describe("another command's reservation", () => {
     expect(await world.claim(MAIL_UUID)).toMatchObject({ state: 'released' })
   })
 
-  test('one of a dead holder that turns up before ours in the second look is waited out; ours stands there once', async () => {
-    const world = await aWorld()
-    let looks = 0
-    world.nodes.beforeLook = async () => {
-      if (++looks !== 2) return
-      const [ours] = await reservations(world, 'node1')
-      await reservedByMail(world, true)
-      const mail = await reservations(world, 'node1')
-      await world.home.records.changeLedger('node1', () => ({ reservations: [...mail, ...(ours ? [ours] : [])] }))
-    }
-    expect(await act(world, start())).toMatchObject({ exit: 0 })
-    expect(world.clock.ms).toBeGreaterThanOrEqual(30_000)
-    expect((await reservations(world, 'node1')).map(({ domain }) => domain)).toEqual(['web'])
-  })
-
   test('one of a dead holder that keeps vCPUs alone is waited out, too', async () => {
     const world = await aWorld()
     await reservedByMail(world, true, { memoryMiB: 1, vcpus: 16 })

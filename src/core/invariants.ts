@@ -34,6 +34,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       return [
         ...everyNodeHeard(cluster, one.domain),
         ...nobodyHas(cluster, one),
+        ...nobodyWakes(cluster, one),
         ...definitionIsKnown(cluster, one),
         ...mayReceive(cluster, one.node, one.domain),
       ]
@@ -101,6 +102,15 @@ function nobodyHas(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }
         problem: `${one.domain} would start on ${one.node} while ${other.name} is present on ${name}`,
       })),
   )
+}
+
+/** A node without power may get some, and start by itself what is set to autostart there. */
+function nobodyWakes(cluster: Cluster, one: Extract<Step, { step: 'createDomain' }>): Violation[] {
+  const waking = [...cluster.nodes.values()].filter(
+    ({ ledger, seen }) =>
+      seen.state !== 'up' && vouchedFor(ledger) && ledger.down?.autostarts?.some(({ uuid }) => uuid === one.uuid),
+  )
+  return waking.map(({ name }) => ({ rule: 1, problem: `${name} starts ${one.domain} by itself when it boots` }))
 }
 
 /** A paused domain holds no lease: before it runs on, nobody else may be it or write its disks. A copy of it that is active elsewhere has its own rule. */

@@ -17,11 +17,16 @@ export interface Down extends Mark {
   readonly how: 'fence' | 'word'
   /** It has answered since, so nothing may rely on this any more; it stays until what runs there is known to run nowhere else. */
   readonly answered?: true
+  /**
+   * What the last scan saw set to autostart there: libvirt starts it as soon as the node has power again. Absent also where the
+   * person who vouched took that upon themselves.
+   */
+  readonly autostarts?: readonly { readonly uuid: string; readonly domain: string }[]
 }
 
 /** Room that a command under a claim has taken on a node for a domain that is about to arrive there. */
 export interface Reservation {
-  /** The claim's token: the reservation holds exactly as long as that claim does. */
+  /** The claim's token: the reservation holds as long as that claim does, or a command that was sent under it is in doubt. */
   readonly token: string
   /** The claim's generation when it reserved: a record of a later one tells that it is over, an earlier one only that a cache is old. */
   readonly generation: number

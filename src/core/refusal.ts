@@ -20,6 +20,7 @@ export interface RefusalFacts {
   changing: { domain: string }
   unreachable: { node: string; state: 'unreachable' | 'busy'; problem: string; hint: string }
   autostart: { domain: string; node: string }
+  autostartLater: { domain: string; node: string; how: 'fence' | 'word' }
   managedSave: { domain: string; node: string }
   snapshots: { domain: string; node: string }
   notRunning: { domain: string }
@@ -156,6 +157,10 @@ const texts: Texts = {
     why: `${node} is ${state} and may be running anything: ${problem}`,
     next:
       state === 'busy' ? hint : `${hint}; if it is off: havirt node fence ${node}, or havirt node confirm-down ${node}`,
+  }),
+  autostartLater: ({ domain, node, how }) => ({
+    why: `${domain} was set to autostart on ${node} when it was last seen, and would start there by itself as soon as ${node} has power`,
+    next: `see that ${node} cannot boot unattended (pull its power or its network), then say so: havirt node ${how === 'fence' ? 'fence' : 'confirm-down'} ${node} --despite-autostart`,
   }),
   autostart: ({ domain, node }) => ({
     why: `${domain} is set to autostart on ${node} and would start there by itself`,

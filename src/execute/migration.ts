@@ -204,10 +204,18 @@ async function concludeMigration(
   const verdict = wasBegun ? judged : judgeMigration(source, target)
   const reason = exit.status === 0 ? undefined : said(exit)
   if (verdict === 'moved') return { outcome: 'done', detail: downtimeText(downtimeMs()) }
-  if (verdict === 'off') return failed(`${reason ?? 'it ended'}; ${args.domain} is off on both nodes`)
+  if (verdict === 'off')
+    return reason === undefined ? vanished(args) : failed(`${reason}; ${args.domain} is off on both nodes`)
   if (verdict === 'stayed')
     return failed(`${reason ?? 'libvirt said it moved, but it did not'}; ${args.domain} still runs on ${args.from}`)
   return repair(work, args, verdict, reason ?? 'the migration broke', wasBegun)
+}
+
+/** libvirt moved it, and the target does not have it: it ended there, or it was moved to somebody else. */
+function vanished({ domain, from, to }: Moving): Outcome {
+  const why = `libvirt on ${from} says that ${domain} moved, but ${to} does not show it`
+  const next = `it ended as soon as it was there, or ${to} is another machine for ${from}: havirt node scan, and compare what the name ${to} means on ${from}`
+  return { outcome: 'unknown', detail: `${domain} is off on both nodes`, messages: [warning(why, next)] }
 }
 
 function downtimeText(downtimeMs: number | undefined): string {

@@ -3,6 +3,7 @@ import { type Command, commandOf, remoteLine } from '../core/command.ts'
 import type { End } from '../core/migration.ts'
 import type { NodeRecord } from '../core/node.ts'
 import type { Step } from '../core/step.ts'
+import type { Peer } from '../nodes/guard.ts'
 import type { Exit } from '../nodes/process.ts'
 import type { Parts } from '../operate.ts'
 import { type Message, type StepResult, warning } from '../report.ts'
@@ -58,7 +59,7 @@ export function endOn(work: Work, node: string, uuid: string): Promise<End | und
 export async function send(work: Work, one: Step, stdin?: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<Exit> {
   const command = commandFor(work, one)
   await writtenDown(work, command, one)
-  return act(work, command, stdin, timeoutMs)
+  return act(work, command, stdin, timeoutMs, 'lock', peerOf(work, one))
 }
 
 /** Rule 12: what is about to be sent stands in the claim first; if it does not get there, nothing is sent. */
@@ -70,15 +71,23 @@ async function writtenDown({ claim, notBegun }: Work, command: Command, one: Ste
   }
 }
 
+/** Rule 7 for a migration: the source's way to the target may be another than ours. */
+function peerOf(work: Work, one: Step): Peer | undefined {
+  if (one.step !== 'migrateDomain') return undefined
+  return { uri: one.options.desturi, hostUuid: recordOf(work, one.to).hostUuid }
+}
+
 export function act(
   work: Work,
   command: Command,
   stdin: string | undefined,
   timeoutMs: number,
-  mode?: 'nolock',
+  mode: 'lock' | 'nolock' = 'lock',
+  peer?: Peer,
 ): Promise<Exit> {
   const record = recordOf(work, command.node)
-  const ticket = { uuid: work.claim.record.uuid, generation: work.claim.record.generation, nodeId: record.id }
+  const { uuid, generation } = work.claim.record
+  const ticket = { uuid, generation, nodeId: record.id, ...(peer === undefined ? {} : { peer }) }
   return work.parts.nodes.act(record, ticket, { command, timeoutMs, ...(stdin === undefined ? {} : { stdin }) }, mode)
 }
 
@@ -129,6 +138,29 @@ export function interrupted(node: string, exit: Exit): Outcome {
         'when the node answers again, look: havirt node scan',
       ),
     ],
+  }
+}
+
+/** How long libvirtd may take from being asked for a domain to showing it: the first start on a node probes its QEMU for some seconds. */
+const LIBVIRTD_MS = 10_000
+
+/**
+ * A virsh that somebody killed let go of the guard's lock, and its libvirtd goes on with what was asked. A domain shows as soon as
+ * libvirtd has begun with it, so a node that answers for a while and does not show it has nothing of the kind at hand. False when
+ * the node does not answer.
+ */
+export async function hasComeToRest(
+  { clock, nodes }: Pick<Parts, 'clock' | 'nodes'>,
+  record: NodeRecord,
+  asked: Step | undefined,
+): Promise<boolean> {
+  if (asked?.step !== 'createDomain') return true
+  const startedMs = clock.monotonicMs()
+  for (;;) {
+    const end = await nodes.domainState(record, asked.uuid)
+    if (end === undefined) return false
+    if (end !== 'absent' || clock.monotonicMs() - startedMs > LIBVIRTD_MS) return true
+    await clock.sleep(POLL_MS)
   }
 }
 

@@ -10,16 +10,27 @@ export interface GuardTicket {
   readonly generation: number
   /** The node's id from its record; the guard compares it with /var/lib/havirt/id (rule 7). */
   readonly nodeId: string
+  /** Of a migration: where it goes. The guard asks there, from the source, whether it is the recorded machine (rule 7). */
+  readonly peer?: Peer
+}
+
+/** A node's libvirt as another node reaches it, and which host is expected to answer. */
+export interface Peer {
+  readonly uri: string
+  readonly hostUuid: string
 }
 
 /** How long the guard waits for a command of the same domain that still runs on its node. */
 const LOCK_WAIT_SECONDS = 30
 
 /** The guard's own exit statuses: no command ran. Above 90 and below 125, where neither virsh nor a shell has any. */
-export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced: 97 } as const
+export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced: 97, otherPeer: 98 } as const
+
+/** How long the guard waits for a peer to tell its uuid; it makes its own ssh connection. */
+const PEER_WAIT_SECONDS = 20
 
 /**
- * Arguments: uuid, generation, node id, `lock`, `nolock` or `raise`, then the command. With `nolock` only the generation counts:
+ * Arguments: uuid, generation, node id, `lock`, `nolock` or `raise`, the peer's URI and host uuid or two empty words, then the command. With `nolock` only the generation counts:
  * that is for ending a command which holds the lock, such as a migration. It records nothing, because without the lock it
  * could put its own generation over a newer one. `raise` records it on disk, too, where it outlives a reboot: a holder that was
  * suspended with its machine right before it sent a command may send it to a node that has started anew since.
@@ -29,7 +40,7 @@ export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced:
  * libvirt would carry out what virsh asked of it without the lock.
  * A generation file that holds no number fails the comparison, and the command does not run.
  */
-const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4; shift 4
+const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4 peer=$5 host=$6; shift 6
 fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
 folder=/run/havirt/guard kept=/var/lib/havirt/guard
@@ -48,12 +59,19 @@ record() {
 }
 [ "$mode" = nolock ] || record "$folder"
 [ "$mode" != raise ] || { mkdir -p "$kept" && record "$kept" && sync "$kept"; } || fail "cannot record the generation in $kept" 94
+if [ -n "$peer" ]; then
+  there=$(timeout ${PEER_WAIT_SECONDS} virsh -c "$peer" capabilities </dev/null) || fail "cannot ask $peer which host it is" 98
+  case $there in *"<uuid>$host</uuid>"*) ;; *) fail "$peer leads to another host than the recorded one" 98 ;; esac
+fi
 "$@"
 exit $?`
 
+const NOBODY: Peer = { uri: '', hostUuid: '' }
+
 /** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */
 export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' | 'raise' = 'lock'): string {
-  const words = [ticket.uuid, String(ticket.generation), ticket.nodeId, mode].map(quote).join(' ')
+  const { uuid, generation, nodeId, peer = NOBODY } = ticket
+  const words = [uuid, String(generation), nodeId, mode, peer.uri, peer.hostUuid].map(quote).join(' ')
   return `sh -c ${quote(GUARD)} havirt-guard ${words} ${remote}`
 }
 
@@ -66,7 +84,8 @@ export function raising(ticket: GuardTicket): string {
 export function guardComment(): string[] {
   return [
     '# havirt runs each command below on its node behind a guard: under a lock of the domain there,',
-    '# and only if the machine is the recorded node and no newer claim has been there.',
+    '# and only if the machine is the recorded node and no newer claim has been there. A migration also asks',
+    '# its target, from the source, whether it is the recorded node.',
   ]
 }
 
@@ -77,6 +96,8 @@ export function guardMeaning(status: number | undefined): string | undefined {
     return 'another command for this domain still runs on the node, and this one did nothing'
   if (status === guardStatus.otherNode)
     return 'the machine that answered is not the recorded node, and the command did nothing'
+  if (status === guardStatus.otherPeer)
+    return 'the source cannot tell that its way to the target leads to the recorded node, and the command did nothing'
   if (status === guardStatus.unusable) return 'the guard could not work on the node, and the command did nothing'
   return undefined
 }

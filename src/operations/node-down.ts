@@ -15,6 +15,10 @@ import { type Input, type Operation, requiredWord } from './operation.ts'
 
 const NODE = { name: 'NODE', help: 'the node', required: true, complete: 'node' } as const
 const REASON = { flags: '--reason TEXT', help: 'why, for whoever asks later' } as const
+const DESPITE = {
+  flags: '--despite-autostart',
+  help: 'it cannot boot unattended: what autostarts there may be started elsewhere, too',
+} as const
 
 export const nodeDownOperations: readonly Operation[] = [
   {
@@ -23,7 +27,7 @@ export const nodeDownOperations: readonly Operation[] = [
     description:
       'Runs the fence agent that fence.devices names for the node: off, and then its status must say off. Refused while the node answers, and while any other node gets an answer of any kind from it. Its domains may then be started elsewhere. It holds until the node answers again.',
     args: [NODE],
-    options: [REASON],
+    options: [REASON, DESPITE],
     changes: true,
     examples: ['havirt node fence node3', 'havirt -y node fence node3 --reason storm'],
     run: fenceNode,
@@ -36,6 +40,7 @@ export const nodeDownOperations: readonly Operation[] = [
     args: [NODE],
     options: [
       REASON,
+      DESPITE,
       { flags: '--confirm NODE', help: "the node's name once more, where nobody can be asked" },
       { flags: '--cancel', help: 'take it back: the node may be running anything again' },
     ],
@@ -96,7 +101,8 @@ async function confirmDown(parts: Parts, input: Input): Promise<Report> {
   const record = records.get(requiredWord(input, 'NODE'))
   if (record === undefined) return unknown(input, records)
   const { down } = await parts.home.records.ledger(record.name)
-  if (down !== undefined && (await answerOf(parts, record)) === undefined)
+  const isMore = input.options['despiteAutostart'] === true && down?.autostarts !== undefined
+  if (down !== undefined && !isMore && (await answerOf(parts, record)) === undefined)
     return done([note(`nothing to do: ${record.name} is down already, ${downText(down)}`)])
   const unconfirmed = input.mode.act ? confirmationProblem(input, record.name) : undefined
   if (unconfirmed !== undefined) return unconfirmed
@@ -268,12 +274,31 @@ async function recordDown(
   how: Down['how'],
   { warnings }: Silence,
 ): Promise<Report> {
-  const down: Down = { how, ...(await mark(parts, input)) }
+  const autostarts = await autostartsOn(parts, node)
+  const kept = autostarts.length === 0 || input.options['despiteAutostart'] === true ? {} : { autostarts }
+  const down: Down = { how, ...(await mark(parts, input)), ...kept }
   await parts.home.records.changeLedger(node, ledger => ({ ...ledger, down }))
   return done([
     ...warnings,
     note(`${node} is down, ${downText(down)}: its domains may be started elsewhere; this lapses when it answers`),
+    ...autostartWarnings(node, down),
   ])
+}
+
+/** What the last scan saw set to autostart there. Nothing proves that it is all. */
+async function autostartsOn(parts: Parts, node: string): Promise<NonNullable<Down['autostarts']>> {
+  const population = (await parts.home.records.population(node)) ?? {}
+  return Object.entries(population).flatMap(([uuid, { name, autostart }]) =>
+    autostart === true ? [{ uuid, domain: name }] : [],
+  )
+}
+
+function autostartWarnings(node: string, { how, autostarts }: Down): Message[] {
+  if (autostarts === undefined) return []
+  const verb = how === 'fence' ? 'fence' : 'confirm-down'
+  const domains = autostarts.map(({ domain }) => domain).join(', ')
+  const why = `set to autostart on ${node}, and so not to be started elsewhere while it may boot by itself: ${domains}`
+  return [warning(why, `when it cannot: havirt node ${verb} ${node} --despite-autostart`)]
 }
 
 async function maintenanceOn(parts: Parts, input: Input): Promise<Report> {

@@ -289,7 +289,12 @@ async function recordPopulations(parts: Parts, cluster: Observed): Promise<void>
 
 function populationOf(domains: readonly DomainOnNode[]): Population {
   const sorted = [...domains].sort((a, b) => (a.uuid < b.uuid ? -1 : 1))
-  return Object.fromEntries(sorted.map(domain => [domain.uuid, { name: domain.name, state: stateOf(domain) }]))
+  return Object.fromEntries(
+    sorted.map(domain => {
+      const autostart = domain.autostart ? ({ autostart: true } as const) : {}
+      return [domain.uuid, { name: domain.name, state: stateOf(domain), ...autostart }]
+    }),
+  )
 }
 
 function stateOf({ state, unlistedPid }: DomainOnNode): string {

@@ -6,16 +6,34 @@ import type { Run } from './oracle.ts'
 import type { Random } from './random.ts'
 import type { Host } from './scheduler.ts'
 import { calm, type StoreWeather } from './store.ts'
+import { weatherText } from './weather-text.ts'
 import type { World } from './world.ts'
 
 /** One thing that happens. Hosts and nodes are named; `forMs` is after how long a fault is over. */
 export type Action =
-  /** `havirt WORDS` typed on a host, killed as soon as it waits again after the `killAfter`th time that it went on. */
-  | { readonly kind: 'havirt'; readonly host: string; readonly words: readonly string[]; readonly killAfter?: number }
+  /**
+   * `havirt WORDS` typed on a host, killed as soon as it waits again after the `killAfter`th time that it went on; with
+   * `suspendedForMs` its machine is suspended for so long instead.
+   */
+  | {
+      readonly kind: 'havirt'
+      readonly host: string
+      readonly words: readonly string[]
+      readonly killAfter?: number
+      readonly suspendedForMs?: number
+    }
+  /** Ctrl-C for every havirt on the host. */
+  | { readonly kind: 'interrupt'; readonly host: string }
   /** A person's plain virsh on a node; `define NAME` takes the definition of conf/. */
   | { readonly kind: 'virsh'; readonly node: string; readonly words: readonly string[] }
   /** Power lost, and back after a while. */
   | { readonly kind: 'crash'; readonly node: string; readonly forMs: number }
+  /** All nodes are under heavy load, and read late what they are sent. */
+  | { readonly kind: 'load'; readonly forMs: number }
+  /** A person gives a node power. */
+  | { readonly kind: 'powerOn'; readonly node: string }
+  /** Every cable of the node is cut; it runs on. */
+  | { readonly kind: 'isolate'; readonly node: string; readonly forMs: number }
   /** Nothing moves on the host; `suspended` when its monotonic clock stands still, too. */
   | { readonly kind: 'freeze'; readonly host: string; readonly forMs: number; readonly suspended: boolean }
   | { readonly kind: 'restartLibvirtd'; readonly node: string; readonly forgets: boolean }
@@ -30,8 +48,14 @@ export type Action =
   | { readonly kind: 'clock'; readonly host: string; readonly offsetMs: number }
   /** The alias of one node leads to another machine. */
   | { readonly kind: 'alias'; readonly node: string; readonly leadsTo: string; readonly forMs: number }
-  /** A node's fence device stops obeying. */
-  | { readonly kind: 'breakFence'; readonly node: string }
+  /** A node's fence device does not obey for a while, or, without `forMs`, any more. */
+  | { readonly kind: 'breakFence'; readonly node: string; readonly forMs?: number }
+  /** A node's fence device answers `off` with an error when there is no power to cut. */
+  | { readonly kind: 'sulkFence'; readonly node: string }
+  /** Every havirt on the host is killed, whatever it waits for. */
+  | { readonly kind: 'killHavirt'; readonly host: string }
+  /** The home folder is empty on a node: its share is not mounted. */
+  | { readonly kind: 'unmount'; readonly node: string; readonly forMs: number }
 
 /** Does it. `random` belongs to this action alone. */
 export function perform(world: World, action: Action, random: Random, ended?: (run: Run) => void): void {
@@ -54,11 +78,15 @@ type Performers = {
 }
 
 const performers: Performers = {
-  havirt: (world, { host, words, killAfter }, random, ended) => {
-    const vouched = words.join(' ').match(/^node confirm-down (\S+)/)?.[1]
-    const machine = vouched === undefined ? undefined : world.machineOf(vouched)
-    if (machine?.powered) machine.wronglyVouched = true
-    world.havirt(hostOf(world, host), words, random, killAfter, ended)
+  havirt: (world, { host: name, words, killAfter, suspendedForMs }, random, ended) => {
+    const host = hostOf(world, name)
+    const instead =
+      suspendedForMs === undefined ? undefined : () => world.isMended || freeze(world, host, suspendedForMs, true)
+    world.havirt(host, words, random, killAfter, ended, instead)
+  },
+  interrupt: (world, { host }) => {
+    world.tell(() => `${host}: Ctrl-C`)
+    for (const process of [...world.processes]) if (process.host.name === host) process.interrupt()
   },
   virsh: (world, { node, words }, random) => personsVirsh(world, machineOf(world, node), words, random),
   crash: (world, { node, forMs }, random) => {
@@ -69,6 +97,26 @@ const performers: Performers = {
       machine.powerOn(random)
     })
   },
+  load: (world, { forMs }) => {
+    world.tell(() => 'the nodes are under heavy load')
+    world.load++
+    world.scheduler.after(forMs, undefined, () => {
+      world.load--
+    })
+  },
+  powerOn: (world, { node }, random) => {
+    world.tell(() => `${node}: a person presses its power button`)
+    machineOf(world, node).powerOn(random)
+  },
+  isolate: (world, { node, forMs }) => {
+    const others = [...world.hosts.values()].filter(({ name }) => name !== node)
+    world.tell(() => `${node}: every cable cut`)
+    for (const other of others) world.cut(hostOf(world, node), other, true)
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${node}: every cable mended`)
+      for (const other of others) world.mend(hostOf(world, node), other, true)
+    })
+  },
   freeze: (world, { host, forMs, suspended }) => freeze(world, hostOf(world, host), forMs, suspended),
   restartLibvirtd: (world, { node, forgets }, random) => {
     world.tell(() => `${node}: libvirtd restarts${forgets ? ' and forgets a QEMU' : ''}`)
@@ -77,7 +125,10 @@ const performers: Performers = {
   hangLibvirtd: (world, { node, forMs }) => {
     world.tell(() => `${node}: libvirtd hangs`)
     machineOf(world, node).hang()
-    world.scheduler.after(forMs, undefined, () => machineOf(world, node).unhang())
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${node}: libvirtd answers again`)
+      machineOf(world, node).unhang()
+    })
   },
   killVirsh: (world, { node }) => {
     world.tell(() => `${node}: every virsh is killed`)
@@ -94,9 +145,12 @@ const performers: Performers = {
   },
   store: (world, { host, weather, forMs }) => {
     const { index } = hostOf(world, host)
-    world.tell(() => `${host}: the share is ${JSON.stringify(weather)}`)
+    world.tell(() => `${host}: the share is ${weatherText(weather)}`)
     world.share.weather.set(index, { ...calm, ...weather })
-    world.scheduler.after(forMs, undefined, () => world.share.weather.delete(index))
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${host}: the share is well again`)
+      world.share.weather.delete(index)
+    })
   },
   clock: (world, { host, offsetMs }) => {
     world.tell(() => `${host}: the wall clock jumps to ${offsetMs / 1000} s off`)
@@ -110,8 +164,29 @@ const performers: Performers = {
       world.aliases.delete(node)
     })
   },
-  breakFence: (world, { node }) => {
-    machineOf(world, node).fenceBroken = true
+  breakFence: (world, { node, forMs }) => {
+    const machine = machineOf(world, node)
+    world.tell(() => `${node}: its fence device is broken`)
+    machine.fenceBroken = true
+    if (forMs === undefined) return
+    world.scheduler.after(forMs, undefined, () => {
+      machine.fenceBroken = false
+    })
+  },
+  sulkFence: (world, { node }) => {
+    world.tell(() => `${node}: its fence device fails when there is no power to cut`)
+    machineOf(world, node).fenceSulks = true
+  },
+  killHavirt: (world, { host }) => {
+    for (const process of [...world.processes]) if (process.host === hostOf(world, host)) process.kill()
+  },
+  unmount: (world, { node, forMs }) => {
+    world.tell(() => `${node}: the share is not mounted`)
+    world.unmounted.add(machineOf(world, node))
+    world.scheduler.after(forMs, undefined, () => {
+      world.tell(() => `${node}: the share is mounted again`)
+      world.unmounted.delete(machineOf(world, node))
+    })
   },
 }
 
@@ -132,10 +207,14 @@ function personsVirsh(world: World, machine: Machine, words: readonly string[], 
   if (!machine.works) return
   const cause = { person: true, decidedMs: world.scheduler.nowMs }
   const stdin = words[0] === 'define' ? (world.texts.get(words[1] ?? '') ?? '') : ''
-  world.tell(() => `root@${machine.name}# virsh ${words.join(' ')}   (a person)`)
+  world.tell(() => `root@${machine.name}# virsh ${words.join(' ')}`)
   world.libvirt.virsh({ machine, words, stdin, cause, random }, (status, stderr) =>
-    world.tell(() => `root@${machine.name}: virsh ${words.join(' ')}: status ${status} ${stderr ?? ''}`),
+    world.tell(() => `root@${machine.name}: virsh ${words[0]} ends with ${status}${said(stderr)}`),
   )
+}
+
+function said(stderr: string | undefined): string {
+  return stderr === undefined || stderr === '' ? '' : `\n${stderr}`
 }
 
 function hostOf(world: World, name: string): Host {

@@ -2,6 +2,7 @@
  * A command on its way through ssh: sent, run on the node behind the guard, answered. The client may give up or die at any
  * moment; what it sent goes on, and may arrive late.
  */
+import { guardStatus } from '../nodes/guard.ts'
 import type { Order } from '../nodes/nodes.ts'
 import type { Exit } from '../nodes/process.ts'
 import type { Pass } from './guard.ts'
@@ -82,8 +83,12 @@ export class Channel {
   #arrive(): void {
     const { machine } = this
     if (!machine.powered) return
-    if (machine.boot !== this.#boot)
+    if (machine.boot !== this.#boot) {
+      this.#world.tell(
+        () => `${machine.name}: a command of pid ${this.#process.pid} arrives after a reboot: not carried out`,
+      )
       return void this.#process.after(1, () => this.#end(255, 'Connection reset by peer'))
+    }
     // A frozen machine takes it up when it thaws; rebooted, never.
     this.#world.scheduler.after(2, machine.boot, () => this.#guard(machine.boot))
   }
@@ -96,12 +101,30 @@ export class Channel {
       boot,
       machine.nodeId,
       pass,
-      release => this.#run(release),
-      status => this.#reply(status, 'havirt guard'),
+      release => this.#askPeer(boot, pass, release),
+      status => this.#keepOut(pass, status),
     )
   }
 
-  #run(release: () => void): void {
+  /** The guard asks from here where a migration's way leads; virsh makes a connection of its own afterwards. */
+  #askPeer(boot: Life, pass: Pass, release: () => void): void {
+    const { peer } = pass
+    if (peer === undefined) return this.#run(release)
+    const there = this.#world.machineOf(new URL(peer.uri).hostname)
+    this.#world.scheduler.after(this.#process.random.between(50, 300), boot, () => {
+      if (there?.answersAs(peer.hostUuid) && this.#world.network.both(this.machine, there))
+        return this.#run(release, true)
+      release()
+      this.#keepOut(pass, guardStatus.otherPeer)
+    })
+  }
+
+  #keepOut(pass: Pass, status: number): void {
+    this.#world.tell(() => `${this.machine.name}: ${guardText(status, this.machine, pass, this.#process.pid)}`)
+    this.#reply(status, 'havirt guard')
+  }
+
+  #run(release: () => void, asked = false): void {
     const { argv, stdin } = this.#errand
     const { machine } = this
     const { random } = this.#process
@@ -110,7 +133,7 @@ export class Channel {
       this.#reply(status, stderr, stdout)
     }
     if (argv[0] !== 'virsh') return end(0)
-    const cause = this.#process.cause
+    const cause = asked ? { ...this.#process.cause, asked } : this.#process.cause
     const words = argv.slice(3)
     this.#world.carryOut(this.#process, { machine, words, stdin, cause, random }, end)
   }
@@ -129,6 +152,19 @@ export class Channel {
     this.#world.scheduler.cancel(this.#deadline)
     this.#settle({ status, signal: undefined, stdout, stderr, timedOut })
   }
+}
+
+/** What the guard says of a command that it does not let pass. */
+function guardText(status: number, machine: Machine, { uuid, generation }: Pass, pid: number): string {
+  const why =
+    status === guardStatus.displaced
+      ? `its generation is ${generation}, and ${machine.guard.generation(uuid)} is recorded here`
+      : status === guardStatus.locked
+        ? 'another command still runs'
+        : status === guardStatus.otherPeer
+          ? 'its way to the target leads to nobody, or somewhere else'
+          : 'it is meant for another machine'
+  return `the guard keeps out a command of pid ${pid}: ${why}`
 }
 
 /** An order of the pipeline as an errand. */

@@ -1,14 +1,11 @@
 /** The guard's state on one machine (src/nodes/guard.ts): a lock and the highest generation for each domain. */
-import { guardStatus } from '../nodes/guard.ts'
+import { type GuardTicket, guardStatus } from '../nodes/guard.ts'
 import type { Life, Scheduler, Timer } from './scheduler.ts'
 
 const LOCK_WAIT_MS = 30_000
 
 /** What the guard asks before it lets a command pass. */
-export interface Pass {
-  readonly uuid: string
-  readonly generation: number
-  readonly nodeId: string
+export interface Pass extends GuardTicket {
   readonly mode: 'lock' | 'nolock'
   /** Raised generations outlast a reboot. */
   readonly durable: boolean

@@ -7,10 +7,18 @@ import { StoreError } from '../store/store.ts'
 import type { Share, SimStore } from './store.ts'
 import { definitionText } from './texts.ts'
 
-const HOME = '/srv/havirt'
+export const HOME = '/srv/havirt'
 
 /** How the simulated cluster is configured. */
-export const simConfig: Config = { ...defaultConfig, dryrun: false }
+export const simConfig: Config = {
+  ...defaultConfig,
+  dryrun: false,
+  fence: { ...defaultConfig.fence, devices: fences() },
+}
+
+function fences(): string[] {
+  return [1, 2, 3, 4, 5].map(each => `node${each} fence_ipmilan ip=10.0.0.${each} username=admin`)
+}
 
 /** conf/, which everybody sees alike. */
 export class SimDefinitions implements Definitions {
@@ -47,6 +55,37 @@ function pathOf(name: string): string {
   return `${HOME}/conf/${name}.xml`
 }
 
+/** conf/ as one process reads and writes it: through the share, when something ails that. */
+class FeltDefinitions implements Definitions {
+  readonly #all: Definitions
+  readonly #store: SimStore
+
+  constructor(all: Definitions, store: SimStore) {
+    this.#all = all
+    this.#store = store
+  }
+
+  path(name: string): string {
+    return this.#all.path(name)
+  }
+
+  names(): Promise<string[]> {
+    return this.#store.pass(() => this.#all.names())
+  }
+
+  all(): Promise<Map<string, DefinitionText>> {
+    return this.#store.pass(() => this.#all.all())
+  }
+
+  read(name: string): Promise<DefinitionText | undefined> {
+    return this.#store.pass(() => this.#all.read(name))
+  }
+
+  write(name: string, text: string, replacesSha256: string | undefined): Promise<void> {
+    return this.#store.pass(() => this.#all.write(name, text, replacesSha256), true)
+  }
+}
+
 /** The records, whose reading costs nothing while the share is well and nobody writes. */
 class SimRecords extends Records {
   readonly #share: Share
@@ -58,8 +97,8 @@ class SimRecords extends Records {
     this.#store = store
   }
 
-  override nodes() {
-    return this.#cheap('nodes', () => super.nodes())
+  override nodes(how?: 'fresh') {
+    return this.#cheap('nodes', () => super.nodes(how))
   }
 
   override ledger(node: string) {
@@ -86,7 +125,7 @@ export function simHome(share: Share, store: SimStore, definitions: Definitions)
     config: simConfig,
     store,
     records: new SimRecords(share, store),
-    definitions,
+    definitions: new FeltDefinitions(definitions, store),
     clusterId: 'c1',
     editConfig: () => Promise.reject(new StoreError('the simulated configuration cannot be changed', 'nothing')),
   }

@@ -69,7 +69,7 @@ export class Libvirt {
   }
 
   #boot(machine: Machine, xml: string, cause: Cause, delayMs: number, done: () => void): void {
-    const qemu = machine.spawn(xml, cause, false)
+    const qemu = machine.spawn(xml, cause)
     this.#world.scheduler.after(delayMs, machine.daemon, () => {
       machine.go(qemu, runningReason.booted, cause)
       done()
@@ -174,7 +174,8 @@ export class Libvirt {
   /** virsh migrate --p2p. */
   migrate(virsh: Virsh, call: Call): void {
     const { machine, words, random, cause } = virsh
-    const target = this.#world.machineOf(new URL(words.at(-1) ?? '').hostname)
+    const { hostname } = new URL(words.at(-1) ?? '')
+    const target = this.#world.machineOf(hostname)
     const qemu = machine.qemu(words.at(-2) ?? '') ?? this.#qemu(virsh)
     if (qemu === undefined) return call.end(1, NO_DOMAIN)
     if (machine.jobs.has(qemu.uuid) || qemu.state !== 'running')
@@ -185,7 +186,8 @@ export class Libvirt {
       postCopy: words.includes('--postcopy'),
     }
     if (target === undefined || target === machine) return call.end(1, 'error: unable to resolve the target')
-    new MigrationJob(machine, target, qemu, wish, random, cause, call)
+    const misled = target.name === hostname ? {} : { misled: true as const }
+    new MigrationJob(machine, target, qemu, wish, random, { ...cause, ...misled }, call)
   }
 
   /** virsh domjobabort. */

@@ -32,6 +32,8 @@ export class Machine extends Host {
   readonly nodeId: string
   readonly guard: SimGuard
   powered = true
+  /** When it was last given power. */
+  bootedMs = 0
   boot: Life = new Life(this)
   libvirtd: 'up' | 'hung' | 'down' = 'up'
   daemon: Life = new Life(this)
@@ -44,10 +46,10 @@ export class Machine extends Host {
   readonly #queue: (() => void)[] = []
   /** Domains of definitions and QEMUs as libvirt lists them, until something changes. */
   #listed: DomainOnNode[] | undefined
-  /** A person vouched that it is off although it was not. */
-  wronglyVouched = false
   /** Its fence device does not do what it is told. */
   fenceBroken = false
+  /** Its fence device answers `off` with an error when there is no power to cut. */
+  fenceSulks = false
 
   constructor(world: World, name: string, index: number, memoryMiB: number) {
     super(name, index)
@@ -63,15 +65,21 @@ export class Machine extends Host {
     return this.powered && !this.frozen
   }
 
+  /** True when its libvirtd answers somebody who asks which host this is, and it is that one. */
+  answersAs(hostUuid: string): boolean {
+    return this.works && this.libvirtd === 'up' && this.hostUuid === hostUuid
+  }
+
   /** The QEMU of a domain that libvirt knows. */
   qemu(uuid: string): Qemu | undefined {
     return this.qemus.find(each => each.uuid === uuid && each.listed)
   }
 
   /** A new QEMU, paused as it is before its first instruction. */
-  spawn(xml: string, cause: Cause, incoming: boolean): Qemu {
+  spawn(xml: string, cause: Cause, from?: Qemu): Qemu {
     const { world } = this
     const domain = definitionOf(xml)
+    const incoming = from !== undefined
     const qemu: Qemu = {
       pid: world.nextPid(),
       name: domain.name,
@@ -86,6 +94,7 @@ export class Machine extends Host {
       incoming,
       ended: false,
       cause,
+      first: from?.first ?? cause,
       bornMs: world.scheduler.nowMs,
       sinceMs: world.scheduler.nowMs,
     }
@@ -246,6 +255,7 @@ export class Machine extends Host {
   powerOn(random: Random): void {
     if (this.powered) return
     this.powered = true
+    this.bootedMs = this.world.scheduler.nowMs
     this.boot = new Life(this)
     this.daemon = new Life(this)
     this.world.scheduler.after(random.between(100, 5000), this.boot, () => {

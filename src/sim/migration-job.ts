@@ -57,7 +57,7 @@ export class MigrationJob {
     if (this.#target.libvirtd === 'down') return this.#fail('error: failed to connect to the hypervisor')
     if (this.#target.qemu(this.#qemu.uuid) !== undefined)
       return this.#fail(`error: operation failed: domain is already active`)
-    this.#incoming = this.#target.spawn(this.#qemu.xml, this.#cause, true)
+    this.#incoming = this.#target.spawn(this.#qemu.xml, this.#cause, this.#qemu)
     this.phase = 'copy'
     const copying = this.#random.chance(0.05) ? this.#random.between(5000, 25_000) : this.#random.between(200, 2500)
     this.#onSource(copying, () => this.#copied(this.#source.world.scheduler.nowMs))
@@ -178,7 +178,9 @@ export class MigrationJob {
       managedSave: before?.managedSave ?? false,
       savedMs: before?.savedMs ?? 0,
     }
-    this.#target.defined.set(uuid, { name, uuid, domain, xml, ...kept, cause: this.#cause })
+    // Who set it to autostart there answers for what that starts.
+    const cause = before?.autostart === true ? before.cause : this.#cause
+    this.#target.defined.set(uuid, { name, uuid, domain, xml, ...kept, cause })
     this.#target.changed(this.#qemu)
   }
 

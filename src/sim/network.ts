@@ -63,11 +63,13 @@ export class Network {
   send(from: Host, to: Host, random: Random, deliver: () => void): void {
     this.#scheduler.after(this.latencyMs(from, to, random), undefined, () => {
       if (this.open(from, to)) deliver()
-      else this.#keep(this.#link(from, to), deliver)
+      else this.keep(from, to, deliver)
     })
   }
 
-  #keep(link: number, deliver: () => void): void {
+  /** Delivers when the cable is mended, as long as TCP does not give up. */
+  keep(from: Host, to: Host, deliver: () => void): void {
+    const link = this.#link(from, to)
     const list = this.#waiting.get(link) ?? []
     list.push({ sinceMs: this.#scheduler.nowMs, deliver })
     this.#waiting.set(link, list)

@@ -11,6 +11,7 @@ import { Channel, type Errand, errandOf } from './channel.ts'
 import { simConfig } from './home.ts'
 import type { Machine } from './machine.ts'
 import type { SimProcess } from './process.ts'
+import type { Host } from './scheduler.ts'
 import { SimSession } from './session.ts'
 import type { World } from './world.ts'
 
@@ -60,29 +61,29 @@ export class SimNodes implements Nodes {
     return this.#promise(settle => this.#session(record).jobStats(uuid, settle))
   }
 
-  act(
-    record: NodeRecord,
-    { uuid, generation, nodeId }: GuardTicket,
-    order: Order,
-    mode: 'lock' | 'nolock' = 'lock',
-  ): Promise<Exit> {
-    return this.#run(record, errandOf(order, { uuid, generation, nodeId, mode, durable: false }))
+  act(record: NodeRecord, ticket: GuardTicket, order: Order, mode: 'lock' | 'nolock' = 'lock'): Promise<Exit> {
+    return this.#run(record, errandOf(order, { ...ticket, mode, durable: false }))
   }
 
   ask(record: NodeRecord, order: Order): Promise<Exit> {
     return this.#run(record, errandOf(order))
   }
 
-  raise(record: NodeRecord, { uuid, generation, nodeId }: GuardTicket): Promise<Exit> {
-    const pass = { uuid, generation, nodeId, mode: 'lock' as const, durable: true }
+  raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit> {
+    const pass = { ...ticket, mode: 'lock' as const, durable: true }
     return this.#run(record, { pass, argv: ['true'], stdin: '', timeoutMs: RAISE_TIMEOUT_MS })
   }
 
-  async reaches(from: NodeRecord, to: NodeRecord): Promise<Reached> {
+  async reaches(from: NodeRecord | 'this machine', to: NodeRecord): Promise<Reached> {
+    if (from === 'this machine') return this.#pinged(this.#process.host, to)
     const asked = await this.ask(from, { command: { node: from.name, argv: ['true'] }, timeoutMs: 10_000 })
     if (asked.status !== 0) return { verdict: 'unknown', said: asked.stderr }
-    const [there, back] = [this.#reached(from), this.#reached(to)]
-    const answers = back.works && this.#world.network.both(there, back)
+    return this.#pinged(this.#reached(from), to)
+  }
+
+  #pinged(from: Host, to: NodeRecord): Reached {
+    const machine = this.#reached(to)
+    const answers = machine.works && this.#world.network.both(from, machine)
     return answers ? { verdict: 'answers', said: 'answered ping' } : { verdict: 'silent', said: 'no route to host' }
   }
 
@@ -110,9 +111,11 @@ export class SimNodes implements Nodes {
     const machine = this.#world.machines.find(({ name }) => name === device.node)
     const { scheduler } = this.#world
     scheduler.after(this.#process.random.between(300, 3000), undefined, () => {
-      const works = machine !== undefined && !machine.fenceBroken
+      const sulks = action === 'off' && machine?.fenceSulks === true && !machine.powered
+      const works = machine !== undefined && !machine.fenceBroken && !sulks
       if (works && action === 'off') machine.powerOff()
       const status = !works ? 1 : action === 'status' && !machine.powered ? 2 : 0
+      this.#world.tell(() => `${device.node}: its fence device was asked "${action}" and ends with ${status}`)
       this.#process.after(1, () => settle({ status, signal: undefined, stdout: '', stderr: '', timedOut: false }))
     })
   }

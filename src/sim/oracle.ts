@@ -2,15 +2,28 @@
  * What must never happen, judged by the simulated machines alone: it never asks havirt what is true.
  * Two writers are looked for after every change of a QEMU, false reports when a run is over.
  */
+import { parse } from 'yaml'
+import type { Ledger } from '../core/ledger.ts'
 import type { Step } from '../core/step.ts'
 import { exitStatus, type Report, type StepResult } from '../report.ts'
-import { type Qemu, runningReason, writes } from './qemu.ts'
+import { simConfig } from './home.ts'
+import type { Machine } from './machine.ts'
+import { pausedReason, type Qemu, runningReason, writes } from './qemu.ts'
 import type { World } from './world.ts'
 
 /** One breach of a promise. */
 export interface Problem {
   readonly atMs: number
-  readonly kind: 'two writers' | 'false report' | 'not live' | 'defect' | 'unseen'
+  readonly kind:
+    | 'two writers'
+    | 'false report'
+    | 'not live'
+    | 'defect'
+    | 'unseen'
+    | 'overcommit'
+    | 'maintenance'
+    | 'wrong machine'
+    | 'killed'
   readonly text: string
 }
 
@@ -46,6 +59,7 @@ export class Oracle {
   /** Who a person made write at once: it goes on from there wherever they are moved. */
   readonly #pairs = new Set<string>()
   readonly #open = new Map<Qemu, Span>()
+  readonly #known = new WeakSet<Qemu>()
 
   constructor(world: World) {
     this.#world = world
@@ -53,6 +67,7 @@ export class Oracle {
 
   /** A QEMU came to life, or its state changed. */
   changed(qemu: Qemu): void {
+    if (!this.#known.has(qemu)) this.#arrived(qemu)
     this.ended(qemu)
     const { scheduler } = this.#world
     const node = qemu.machine.name
@@ -65,6 +80,57 @@ export class Oracle {
     if (qemu.state === 'running' && qemu.reason === runningReason.booted) this.#booted(qemu)
   }
 
+  /** A new QEMU: where havirt put it there, there must be room for it, and no maintenance (rule 8). */
+  #arrived(qemu: Qemu): void {
+    this.#known.add(qemu)
+    const { machine, cause } = qemu
+    if (cause.run === undefined || startedItself(qemu)) return
+    if (cause.misled === true && cause.asked !== true)
+      this.fail('wrong machine', `${qemu.name} was not sent to ${machine.name}, and arrives there`)
+    if (cause.misled === true) return
+    const since = this.#claimedMs(qemu.uuid, cause.run)
+    const ledgers = this.#ledgersSince(machine, since)
+    if (ledgers.length > 0 && ledgers.every(({ maintenance }) => maintenance !== undefined))
+      this.fail('maintenance', `${qemu.name} arrives on ${machine.name}, which has been in maintenance all the while`)
+    this.#judgeRoom(qemu, since)
+  }
+
+  #judgeRoom({ machine, name }: Qemu, sinceMs: number): void {
+    const { reservedMemoryMiB, memoryRatio } = simConfig.node
+    const capacity = Math.floor((machine.memoryMiB - reservedMemoryMiB) * memoryRatio)
+    const listed = machine.qemus.filter(each => each.listed)
+    const held = listed.reduce((sum, { domain }) => sum + domain.memoryMiB, 0)
+    // Whoever came without havirt while it decided could not be seen.
+    const unseen = listed.some(({ cause, bornMs }) => cause.run === undefined && bornMs > 0 && bornMs >= sinceMs)
+    if (held > capacity && !unseen)
+      this.fail('overcommit', `${name} arrives on ${machine.name}, where domains then hold ${held} of ${capacity} MiB`)
+  }
+
+  /** When this run last took the domain's claim; when it began, where it did not. */
+  #claimedMs(uuid: string, run: number): number {
+    const versions = this.#world.share.records.get(`claims/uuid/${uuid}`) ?? []
+    const ours = versions.filter(({ text }) => {
+      const { owner, beat, state } = JSON.parse(text) as { owner: { pid: number }; beat: number; state: string }
+      return owner.pid === run && beat === 0 && state === 'held'
+    })
+    return ours.at(-1)?.atMs ?? this.runs.get(run)?.startedMs ?? 0
+  }
+
+  /** What was written down about a machine at any moment since then. */
+  #ledgersSince({ name }: Machine, sinceMs: number): Ledger[] {
+    const versions = this.#world.share.records.get(`ledger/${name}`) ?? []
+    const first = versions.findLastIndex(({ atMs }) => atMs <= sinceMs)
+    const nothing: Ledger[] = first < 0 ? [{ reservations: [] }] : []
+    return [...nothing, ...versions.slice(Math.max(0, first)).map(({ text }) => parse(text) as Ledger)]
+  }
+
+  /** True when somebody vouched for the machine at some moment since then, and it had not answered: by word, or in either way. */
+  #vouched(machine: Machine, sinceMs: number, how: 'word' | 'any'): boolean {
+    return this.#ledgersSince(machine, sinceMs).some(
+      ({ down }) => down !== undefined && down.answered !== true && (how === 'any' || down.how === how),
+    )
+  }
+
   /** A start of ours beside what was there before it was decided: paused, saved, anything (rule 1). */
   #booted(qemu: Qemu): void {
     const { person, decidedMs } = qemu.cause
@@ -74,8 +140,10 @@ export class Oracle {
       const saved = [...machine.defined.values()].find(
         each => each.uuid === qemu.uuid && each.managedSave && each.savedMs < decidedMs,
       )
-      const vouched = machine.wronglyVouched || rival?.incoming === true
-      if ((rival !== undefined || saved !== undefined) && !vouched)
+      if (rival !== undefined && (this.#pairs.has(pairOf(qemu, rival)) || this.#wokeUp(qemu, rival))) continue
+      // Nobody can see what is saved on a machine that is off, or is said to be.
+      const vouched = this.#vouched(machine, decidedMs, rival === undefined ? 'any' : 'word')
+      if ((rival !== undefined || saved !== undefined) && !vouched && rival?.incoming !== true)
         this.fail(
           'two writers',
           `${qemu.name} starts on ${qemu.machine.name} although ${machine.name} has ${rival === undefined ? 'its saved image' : `${rival.name} (${rival.state})`}`,
@@ -97,17 +165,19 @@ export class Oracle {
     if (!writes(qemu)) return
     for (const { qemus } of this.#world.machines) {
       for (const other of qemus) {
-        if (other !== qemu && writes(other) && shares(qemu, other)) this.#two(qemu, other)
+        if (other === qemu || !writes(other) || !shares(qemu, other)) continue
+        if (qemu.bornMs >= other.bornMs) this.#two(qemu, other)
+        else this.#two(other, qemu)
       }
     }
   }
 
   #two(newer: Qemu, older: Qemu): void {
-    const pair = [newer.uuid, older.uuid].sort().join()
+    const pair = pairOf(newer, older)
     if (this.#pairs.has(pair) || this.#excused(newer, older)) {
       this.#pairs.add(pair)
       this.excused++
-      this.#world.tell(() => `(a person's virsh: ${newer.name} and ${older.name} write the same disk)`)
+      this.#world.tell(() => `(a person's doing: ${seat(newer)} and ${seat(older)} write the same disk now)`)
       return
     }
     const where = `${newer.name} on ${newer.machine.name} and ${older.name} on ${older.machine.name}`
@@ -118,8 +188,27 @@ export class Oracle {
   #excused(newer: Qemu, older: Qemu): boolean {
     // Neither was havirt's doing: a person, and a node that starts what is set to autostart.
     if (newer.cause.run === undefined && older.cause.run === undefined) return true
-    if (newer.cause.person || newer.machine.wronglyVouched || older.machine.wronglyVouched) return true
-    return older.cause.person && !this.#ranThroughout(older, newer.cause.decidedMs)
+    // Moved since, it is still what a person started beside the other.
+    if (newer.first.person && older.bornMs < newer.first.decidedMs) return true
+    if (newer.cause.person || this.#reliedOnWord(newer, older) || this.#reliedOnWord(older, newer)) return true
+    if (this.#wokeUp(newer, older) || this.#wokeUp(older, newer)) return true
+    const { decidedMs } = newer.cause
+    // What moved ran all the while itself: only the other's birth tells.
+    const moved = newer.reason === runningReason.migrated && older.bornMs > decidedMs
+    return older.cause.person && (moved || !this.#ranThroughout(older, decidedMs))
+  }
+
+  /** A person vouched for the other's machine, which was not off, or did not stay so. */
+  #reliedOnWord({ cause }: Qemu, { machine }: Qemu): boolean {
+    return cause.run !== undefined && this.#vouched(machine, cause.decidedMs, 'word')
+  }
+
+  /** A machine that was off when the other was started got power since, and started by itself what nobody could see there. */
+  #wokeUp(one: Qemu, other: Qemu): boolean {
+    const { machine } = one
+    const since = other.cause.decidedMs
+    const unforeseen = !this.#ledgersSince(machine, since).some(({ down }) => foretells(down, one.uuid))
+    return startedItself(one) && machine.bootedMs > since && unforeseen && this.#vouched(machine, since, 'any')
   }
 
   /** True when this domain ran somewhere at every moment since then, as it does while it is moved. */
@@ -151,11 +240,21 @@ export class Oracle {
   /** A full scan that heard every node must have seen what ran twice all along. */
   #scanned(run: Run, report: Report): void {
     if (report.exit !== exitStatus.done) return
-    const running = this.#world.machines.flatMap(({ qemus }) => qemus).filter(each => writes(each) && each.listed)
+    const heard = this.#world.machines.filter(machine => !this.#vouched(machine, run.startedMs, 'any'))
+    const running = heard.flatMap(({ qemus }) => qemus).filter(each => writes(each) && each.listed)
     const steady = running.filter(({ sinceMs }) => sinceMs < run.startedMs)
     const twice = steady.find(one => steady.some(other => other !== one && other.uuid === one.uuid))
     if (twice !== undefined)
       this.fail('unseen', `node scan ended with 0 although ${twice.name} ran twice all the while`)
+  }
+
+  /** A command of a run has reached virsh. Only who asked for a stop ends what runs. */
+  carriedOut(pid: number, machine: Machine, words: readonly string[]): void {
+    const run = this.runs.get(pid)
+    const [verb = '', uuid = ''] = words
+    run?.effects.push({ verb, node: machine.name, atMs: this.#world.scheduler.nowMs })
+    const victim = verb === 'destroy' && run?.words[1] !== 'stop' ? machine.qemu(uuid) : undefined
+    if (victim?.state === 'running') this.fail('killed', `${seat(victim)} ran, and nobody had asked to stop it`)
   }
 
   /** When all is over: what every report said, held against what was. */
@@ -164,8 +263,9 @@ export class Oracle {
   }
 
   #judge(run: Run, report: Report): void {
-    if (report.exit === exitStatus.refused && run.effects.some(effect => !isTold(report, effect)))
-      this.#false(run, `refused, but ${run.effects[0]?.verb} was carried out on ${run.effects[0]?.node}`)
+    const effect = run.effects.find(each => each.verb !== 'dumpxml' && !isTold(report, each))
+    if (report.exit === exitStatus.refused && effect !== undefined)
+      this.#false(run, `refused, but ${effect.verb} was carried out on ${effect.node}`)
     for (const result of report.results ?? []) this.#judgeStep(run, result)
   }
 
@@ -237,6 +337,24 @@ const DONE: Readonly<Partial<Record<Step['step'], Qemu['state'] | 'any'>>> = {
   migrateDomain: 'running',
 }
 
+/** Its machine booted, and it is set to autostart there: nobody had decided anything before. */
+function startedItself({ cause, bornMs }: Qemu): boolean {
+  return bornMs > 0 && cause.decidedMs >= bornMs
+}
+
+/** Whoever called the node down knew that it starts this by itself. */
+function foretells(down: Ledger['down'], uuid: string): boolean {
+  return down?.autostarts?.some(each => each.uuid === uuid) === true
+}
+
+function pairOf(one: Qemu, other: Qemu): string {
+  return [one.uuid, other.uuid].sort().join()
+}
+
+function seat({ name, machine }: Qemu): string {
+  return `${name} on ${machine.name}`
+}
+
 function shares(one: Qemu, other: Qemu): boolean {
   return one.uuid === other.uuid || one.disks.some(disk => other.disks.includes(disk))
 }
@@ -246,7 +364,15 @@ function isTold({ messages }: Report, { node }: Run['effects'][number]): boolean
   return messages.some(({ text }) => text.includes(` on ${node}`) && /: (done|asked|failed|unknown)/.test(text))
 }
 
+const PAUSED: Readonly<Record<number, string>> = {
+  [pausedReason.user]: 'is paused',
+  [pausedReason.migration]: 'stands still for its migration',
+  [pausedReason.startingUp]: 'is being started',
+  [pausedReason.postCopy]: 'stands still for its post-copy migration',
+  [pausedReason.postCopyFailed]: 'is paused: its post-copy migration broke',
+}
+
 function describe({ state, reason, incoming }: Qemu): string {
   if (state === 'running') return 'runs'
-  return incoming ? 'waits for a migration' : `is paused (reason ${reason})`
+  return incoming ? 'waits for its migration' : (PAUSED[reason] ?? `is paused (reason ${reason})`)
 }

@@ -1,5 +1,6 @@
 /** One simulated process: a run of havirt. It is the clock of that run, and can be killed between any two of its awaits. */
 import type { Clock } from '../store/clock.ts'
+import { begins } from './owner.ts'
 import type { Cause } from './qemu.ts'
 import type { Random } from './random.ts'
 import { type Host, Life, type Scheduler } from './scheduler.ts'
@@ -18,6 +19,10 @@ export class SimProcess extends Life implements Clock {
   readonly cause: Cause
   /** How often it went on after waiting. */
   resumptions = 0
+  /** The person has pressed Ctrl-C, and nobody took it: no further step is begun. */
+  interrupted = false
+  /** Who takes Ctrl-C instead, the last first. */
+  readonly interruptHandlers: (() => void)[] = []
   readonly #killAfter: number
   readonly #killed: () => void
 
@@ -31,6 +36,14 @@ export class SimProcess extends Life implements Clock {
     this.cause = { person: false, decidedMs: scheduler.nowMs, run: pid }
     this.#killAfter = killAfter
     this.#killed = killed
+  }
+
+  /** Ctrl-C, as src/cli/interrupt.ts hears it. */
+  interrupt(): void {
+    const handler = this.interruptHandlers.at(-1)
+    if (handler === undefined) this.interrupted = true
+    else handler()
+    this.scheduler.resolved = true
   }
 
   now(): number {
@@ -56,6 +69,11 @@ export class SimProcess extends Life implements Clock {
     })
   }
 
+  /** Kills it now, whatever it waits for. */
+  kill(): void {
+    if (!this.ended) this.#killed()
+  }
+
   /** Lets an await of this process go on with `value`; a process that is dead never does. */
   resume<T>(resolve: (value: T) => void, value: T): void {
     if (this.ended) return
@@ -63,6 +81,7 @@ export class SimProcess extends Life implements Clock {
     // It dies as soon as it waits again: what it sent meanwhile is on its way.
     if (this.resumptions === this.#killAfter) this.scheduler.after(0, undefined, () => this.ended || this.#killed())
     this.scheduler.resolved = true
+    begins(this)
     resolve(value)
   }
 

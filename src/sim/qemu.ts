@@ -11,6 +11,10 @@ export interface Cause {
   readonly decidedMs: number
   /** The run of havirt, by its number. */
   readonly run?: number
+  /** The guard asked where its target's name leads; what becomes of the name after that, nobody can see. */
+  readonly asked?: true
+  /** When virsh connected, the name of its target led to another machine. */
+  readonly misled?: true
 }
 
 /** virDomainPausedReason, as far as it matters. */
@@ -36,6 +40,8 @@ export interface Qemu {
   incoming: boolean
   ended: boolean
   cause: Cause
+  /** Who started what was moved here since. */
+  readonly first: Cause
   readonly bornMs: number
   /** Since when it is in its state. */
   sinceMs: number

@@ -1,6 +1,7 @@
 /** Runs one schedule from its beginning to its end: a verdict, and what happened in figures. */
 import { exitStatus } from '../report.ts'
 import { perform } from './actions.ts'
+import { simConfig } from './home.ts'
 import type { Problem, Run } from './oracle.ts'
 import { subStream } from './random.ts'
 import type { Schedule } from './schedule.ts'
@@ -41,6 +42,8 @@ export function runSchedule(schedule: Schedule, log?: (line: string) => void): V
     world.scheduler.after(atMs, undefined, () => perform(world, action, subStream(schedule.seed, id)))
   const endMs = schedule.endMs
   world.scheduler.after(endMs, undefined, () => world.heal(subStream(schedule.seed, -2)))
+  // A fence that took its time may come after that.
+  world.scheduler.after(endMs + REST_MS / 2, undefined, () => world.heal(subStream(schedule.seed, -4)))
   world.scheduler.run(endMs + REST_MS)
   startAll(world, schedule)
   world.scheduler.run(endMs + REST_MS + PATIENCE_MS)
@@ -54,6 +57,7 @@ function startAll(world: World, schedule: Schedule): void {
   if (desk === undefined) return
   const random = subStream(schedule.seed, -1)
   world.havirt(desk, ['node', 'scan'], random)
+  for (const { name } of world.machines) world.havirt(desk, ['node', 'maintenanceoff', name], random)
   const attempt = (name: string, left: number) => {
     if (left === 0 || isActive(world, name) || obstacleTo(world, name)) return
     world.havirt(desk, ['domain', 'start', name, '--auto'], random, 0, ({ report }: Run) => {
@@ -73,12 +77,38 @@ function isActive(world: World, name: string): boolean {
 function judgeEnd(world: World, { setting }: Schedule): void {
   const { oracle } = world
   oracle.judgeReports()
+  judgeMarks(world)
   for (const { pid } of world.processes)
     oracle.fail('not live', `pid ${pid} (havirt ${oracle.runs.get(pid)?.words.join(' ')}) never ends`)
   for (const { name } of setting.domains) {
-    const obstacle = isActive(world, name) || obstacleTo(world, name)
+    const obstacle = isActive(world, name) || obstacleTo(world, name) || !hasRoom(world, name)
     if (!obstacle) oracle.fail('not live', `${name} cannot be started, although nothing stands in its way`)
   }
+}
+
+/** A confirmation has lapsed once its node answered a full scan, unless something runs twice. */
+function judgeMarks(world: World): void {
+  const { oracle, machines } = world
+  const marked = machines.find(({ name }) => isCalledDown(world, name))
+  const uuids = machines.flatMap(({ qemus }) => qemus.map(({ uuid }) => uuid))
+  if (marked !== undefined && new Set(uuids).size === uuids.length && oracle.problems.length === 0)
+    oracle.fail('not live', `${marked.name} is still confirmed down, although it answered`)
+}
+
+function isCalledDown({ share }: World, node: string): boolean {
+  return /"down":/.test(share.newest(`ledger/${node}`)?.text ?? '')
+}
+
+/** True when some node could take it. */
+function hasRoom(world: World, name: string): boolean {
+  const { reservedMemoryMiB } = simConfig.node
+  const needed = world.domainOf(name)?.memoryMiB ?? 0
+  return world.machines.some(({ name: node, memoryMiB, qemus }) => {
+    // What is back, and has what runs elsewhere, too, receives nothing.
+    if (isCalledDown(world, node)) return false
+    const held = qemus.reduce((sum, { domain }) => sum + domain.memoryMiB, 0)
+    return held + needed <= memoryMiB - reservedMemoryMiB
+  })
 }
 
 /** True when something in the simulated truth forbids the start: a rival on its disks, a saved image, an autostart. */

@@ -1,5 +1,6 @@
 /** Schedules: what happens when, as plain data, made from a seed. Taking one item away leaves the luck of all others as it was. */
 import type { Action } from './actions.ts'
+import { makePlot, type PlotName } from './plots.ts'
 import { type Random, subStream } from './random.ts'
 import type { DomainSpec, Setting } from './world.ts'
 
@@ -25,22 +26,34 @@ const UUIDS = {
   db: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a04',
 } as const
 
-/** About 50 things that happen in a few minutes on 3 to 5 nodes. */
-export function makeSchedule(seed: number): Schedule {
+/** About 50 things that happen in a few minutes on 3 to 5 nodes; with `plot`, half of them are about that. */
+export function makeSchedule(seed: number, plot?: PlotName): Schedule {
   const random = subStream(seed, -3)
   const setting = makeSetting(random)
-  const temper = makeTemper(random)
+  const temper = { ...makeTemper(random), ...(plot === undefined ? {} : { plots: 0.5 }) }
   const count = 40 + random.below(20)
   const items: Item[] = []
   let atMs = 0
+  const add = (afterMs: number, action: Action) =>
+    items.push({ id: items.length, atMs: Math.round(atMs + afterMs), action: inWholeMs(action) })
   while (items.length < count) {
     atMs += random.chance(temper.haste) ? random.between(0, 300) : random.between(300, 9000)
+    if (random.chance(temper.plots)) {
+      for (const { afterMs, action } of makePlot(random, setting, knownDomain(random, setting, temper), plot))
+        add(afterMs, action)
+      continue
+    }
     const action = makeAction(random, setting, temper)
-    items.push({ id: items.length, atMs: Math.round(atMs), action })
-    for (const { afterMs, action: next } of followers(random, setting, temper, action))
-      items.push({ id: items.length, atMs: Math.round(atMs + afterMs), action: next })
+    add(0, action)
+    for (const { afterMs, action: next } of followers(random, setting, temper, action)) add(afterMs, next)
   }
-  return { seed, setting, items, endMs: Math.round(atMs + 5000) }
+  return { seed, setting, items, endMs: Math.round(Math.max(...items.map(item => item.atMs)) + 5000) }
+}
+
+/** As a script says it: nobody writes fractions of a millisecond. */
+function inWholeMs(action: Action): Action {
+  const whole = ([key, value]: [string, unknown]) => [key, key.endsWith('Ms') ? Math.round(Number(value)) : value]
+  return Object.fromEntries(Object.entries(action).map(each => whole(each))) as unknown as Action
 }
 
 /** How wild a seed is: most have a few kinds of trouble only, so that things also succeed. */
@@ -54,6 +67,8 @@ interface Temper {
   readonly haste: number
   /** How often something happens right in the middle of a command. */
   readonly malice: number
+  /** How often something is aimed at a moment when most could go wrong. */
+  readonly plots: number
 }
 
 function makeTemper(random: Random): Temper {
@@ -65,6 +80,7 @@ function makeTemper(random: Random): Temper {
     crowd: random.pick([0.3, 0.6, 0.9]),
     haste: random.pick([0.1, 0.35]),
     malice: random.pick([0, 0.1, 0.3]),
+    plots: random.pick([0, 0.15, 0.3, 0.5]),
   }
 }
 
@@ -80,10 +96,11 @@ function makeSetting(random: Random): Setting {
     // The same uuid under another name.
     { name: 'web-old', uuid: UUIDS.web, disk: { file: '/srv/disks/web-old.qcow2' } },
   ]
+  const sizes = random.pick([[1024], [1024], [1024, 6144, 9000], [6144]])
   return {
     nodes,
-    domains: domains.slice(0, 3 + random.below(3)),
-    lateness: random.pick([0, 0, 0.1, 0.5]),
+    domains: domains.slice(0, 3 + random.below(3)).map(each => ({ ...each, memoryMiB: random.pick(sizes) })),
+    lateness: random.pick([0, 0, 0.3, 0.6]),
     clocks: makeClocks(random, nodes),
   }
 }
@@ -105,8 +122,7 @@ function makeAction(random: Random, setting: Setting, temper: Temper): Action {
   const nodes = Array.from({ length: setting.nodes }, (_, at) => `node${at + 1}`)
   const luck = random.next()
   if (luck < temper.faults) return makeFault(random, nodes)
-  const domain = random.chance(temper.crowd) ? temper.favourite : random.pick(setting.domains).name
-  const known = setting.domains.some(({ name }) => name === domain) ? domain : 'web'
+  const known = knownDomain(random, setting, temper)
   if (luck < temper.faults + temper.persons) return personsAction(random, nodes, known)
   const host = random.pick([...nodes, 'desk'])
   const words = havirtWords(random, nodes, known, setting)
@@ -116,9 +132,15 @@ function makeAction(random: Random, setting: Setting, temper: Temper): Action {
   return { kind: 'havirt', host, words, ...killAfter }
 }
 
+/** The favourite, or another that this cluster has. */
+function knownDomain(random: Random, { domains }: Setting, { crowd, favourite }: Temper): string {
+  const domain = random.chance(crowd) ? favourite : random.pick(domains).name
+  return domains.some(({ name }) => name === domain) ? domain : 'web'
+}
+
 function havirtWords(random: Random, nodes: readonly string[], domain: string, setting: Setting): readonly string[] {
   const node = random.pick(nodes)
-  const target = random.pick([[node], ['--auto'], [node, '--ensure'], ['--auto', '--ensure']])
+  const target = random.pick([[node], ['--auto'], [node, '--ensure'], ['--auto', '--ensure'], [node, '--wait', '30']])
   return random.weighted<readonly string[]>([
     [26, ['domain', 'start', domain, ...target]],
     [6, ['domain', 'start', random.pick(setting.domains).name, '--auto']],
@@ -131,6 +153,12 @@ function havirtWords(random: Random, nodes: readonly string[], domain: string, s
     [8, ['node', 'scan']],
     [4, ['claim', 'takeover', domain]],
     [2, ['node', 'update']],
+    [3, ['domain', 'adopt', domain]],
+    [2, ['node', 'fence', node]],
+    [2, ['node', 'confirm-down', node, '--confirm', node]],
+    [1, ['node', 'confirm-down', '--cancel', node]],
+    [2, ['node', 'maintenanceon', node]],
+    [3, ['node', 'maintenanceoff', node]],
   ])
 }
 
@@ -234,7 +262,11 @@ function makeFault(random: Random, nodes: readonly string[]): Action {
     [2, () => ({ kind: 'killVirsh', node })],
     [5, () => ({ kind: 'store', host, weather: makeWeather(random), forMs })],
     [2, () => ({ kind: 'clock', host, offsetMs: Math.round(random.between(-3_600_000, 3_600_000)) })],
-    [1, () => ({ kind: 'alias', node, leadsTo: random.pick(nodes), forMs })],
+    [2, () => ({ kind: 'alias', node, leadsTo: random.pick(nodes), forMs })],
+    [1, () => ({ kind: 'isolate', node, forMs })],
+    [1, () => ({ kind: 'breakFence', node, forMs })],
+    [1, () => ({ kind: 'powerOn', node })],
+    [2, () => ({ kind: 'interrupt', host })],
   ]
   return random.weighted(kinds)()
 }

@@ -12,7 +12,7 @@ import type { TypedParams } from '../libvirt/index.ts'
 import type { Inquiry } from '../nodes/session.ts'
 import type { LifecycleEvent, Machine } from './machine.ts'
 import type { SimProcess } from './process.ts'
-import type { Life } from './scheduler.ts'
+import type { Host, Life } from './scheduler.ts'
 import type { World } from './world.ts'
 
 const IMPATIENT_MS = 1000
@@ -31,8 +31,8 @@ export class SimSession {
   #machine: Machine | undefined
   /** The run of libvirtd that the connection leads to; undefined when there is none. */
   #daemon: Life | undefined
-  /** Events of the machine before this one were not heard. */
-  #openedAt = 0
+  /** Events of the machine before this one were not heard; none while there never was a connection. */
+  #openedAt = Number.POSITIVE_INFINITY
   /** Answers come in order with events: those before this one were heard. */
   #heardTo = 0
   #keptWaiting = false
@@ -83,12 +83,14 @@ export class SimSession {
     this.#close()
     if (answer === 'silent') this.#keptWaiting = true
     const busy = answer === 'disconnected' || (answer === 'silent' && machine.libvirtd === 'hung')
-    return busy ? silent('busy', 'it answers, but not everything') : silent('unreachable', `no answer (${answer})`)
+    return silent(busy ? 'busy' : 'unreachable', this.#record.name, WORDS[answer])
   }
 
   #stranger(found: string): SilentNode {
     this.#close()
-    return silent('unreachable', `another machine answered: host uuid ${found}`)
+    const { name } = this.#record
+    const hint = `check where the alias ${name} leads; if the machine was replaced: havirt node remove ${name}, then havirt node update ${name}`
+    return { state: 'unreachable', reason: `another machine answered: host uuid ${found}`, hint }
   }
 
   /** One domain's state. */
@@ -130,16 +132,28 @@ export class SimSession {
     const { host, random } = this.#process
     const deadlineMs = scheduler.nowMs + timeoutMs
     const machine = this.#reached()
-    const lose = () => void this.#process.after(deadlineMs - scheduler.nowMs, () => settle('silent', machine))
+    let isOver = false
+    const finish = (answer: Answer<T>) => {
+      if (!isOver) settle(answer, machine)
+      isOver = true
+    }
+    const lose = () => void this.#process.after(deadlineMs - scheduler.nowMs, () => finish('silent'))
+    // TCP sends again until the cable is whole; what comes too late is not heard.
+    const lateOver = (from: Host, to: Host, go: () => void) => {
+      lose()
+      network.keep(from, to, () => isOver || scheduler.nowMs > deadlineMs || go())
+    }
     const reply = (answer: Answer<T>) => {
       scheduler.after(network.latencyMs(machine, host, random), undefined, () => {
-        if (!network.open(machine, host) || scheduler.nowMs > deadlineMs) lose()
-        else if (host.frozen) this.#process.after(0, () => settle(answer, machine))
-        else if (!this.#process.ended) settle(answer, machine)
+        if (!network.open(machine, host)) lateOver(machine, host, () => reply(answer))
+        else if (scheduler.nowMs > deadlineMs) lose()
+        else if (host.frozen) this.#process.after(0, () => finish(answer))
+        else if (!this.#process.ended) finish(answer)
       })
     }
     const arrive = () => {
-      if (!network.open(host, machine) || !machine.works) return lose()
+      if (!machine.works) return lose()
+      if (!network.open(host, machine)) return lateOver(host, machine, arrive)
       if (machine.libvirtd === 'hung') {
         this.#opened(machine)
         return lose()
@@ -174,9 +188,21 @@ function endOf(machine: Machine, uuid: string): End {
   return qemu === undefined ? 'absent' : { state: qemu.state, stateReason: qemu.reason }
 }
 
-function silent(state: SilentNode['state'], reason: string): SilentNode {
-  return { state, reason, hint: 'check its power, its network, ssh and libvirtd' }
+/** As src/nodes/session.ts says it. */
+function silent(state: SilentNode['state'], node: string, reason: string): SilentNode {
+  const hint =
+    state === 'busy'
+      ? `libvirt on ${node} answers, but not everything: look there for a hung domain or storage, then try again`
+      : `check its power, its network, ssh and libvirtd: ssh ${node} systemctl status libvirtd`
+  return { state, reason, hint }
 }
+
+/** How a question ended without an answer, in words. */
+const WORDS = {
+  silent: 'no answer in time',
+  refused: 'libvirtd takes no connections',
+  disconnected: 'libvirtd ended the connection',
+} as const
 
 const NONE: readonly string[] = []
 const NO_PATHS: ReadonlyMap<string, PathFacts> = new Map()

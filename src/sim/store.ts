@@ -111,19 +111,31 @@ export class SimStore implements Store {
     this.#process = process
   }
 
-  read(key: Key): Promise<Versioned | undefined> {
+  read(key: Key, how?: 'fresh'): Promise<Versioned | undefined> {
     if (this.isFine()) return Promise.resolve(this.#share.newest(key))
+    if (how === 'fresh') return this.#request(() => this.#newest(key), this.#weather().full)
     return this.#request(() => this.#seen(key))
   }
 
-  list(prefix: Key): Promise<string[]> {
+  list(prefix: Key, how?: 'fresh'): Promise<string[]> {
     if (this.isFine()) return Promise.resolve(this.#share.names(prefix))
-    return this.#request(() => this.#share.names(prefix))
+    return this.#request(() => this.#share.names(prefix), how === 'fresh' && this.#weather().full)
   }
 
   swap(key: Key, expected: number, text: string): Promise<SwapResult> {
     checkKey(key)
     return this.#request(() => this.#swapped(key, expected, text), this.#weather().full)
+  }
+
+  /** Lets something else happen on the share, as any request would; a `write` fails where the share is full. */
+  pass<T>(work: () => Promise<T>, write = false): Promise<T> {
+    if (this.isFine()) return work()
+    const begun = () => {
+      const done = work()
+      done.catch(() => undefined)
+      return { done }
+    }
+    return this.#request(begun, write && this.#weather().full).then(({ done }) => done)
   }
 
   watch(key: Key, known: number, signal: AbortSignal): Promise<Versioned | undefined> {
@@ -170,9 +182,10 @@ export class SimStore implements Store {
           this.#process.after(5000, () => this.#process.resume(reject, broken('the share does not answer')))
         } else this.#share.wait(() => this.#process.after(1, attempt))
       }
-      // What was sent arrives, whatever becomes of the sender.
+      // What was sent arrives, whatever becomes of the sender; of what a machine that stands still now has sent, half is still in it.
       this.#share.scheduler.after(this.#delay(), undefined, () => {
-        if (this.#process.host.frozen) this.#process.after(0, attempt)
+        const { host, random } = this.#process
+        if (host.frozen && random.chance(0.5)) this.#process.after(0, attempt)
         else attempt()
       })
     })
@@ -189,6 +202,12 @@ export class SimStore implements Store {
     }
     this.#know(key, version)
     return doubtful ? { outcome: 'unknown', reason: 'the share failed' } : { outcome: 'won', version }
+  }
+
+  #newest(key: Key): Versioned | undefined {
+    const found = this.#share.newest(key)
+    if (found !== undefined) this.#know(key, found.version)
+    return found
   }
 
   /** As this host sees it: not older than its weather allows, nor than what this process knows. */

@@ -29,11 +29,11 @@ export function definitionText(name: string, path: string, xml: string): Definit
 export type DiskSpec = { readonly file: string } | { readonly block: string } | { readonly rbd: string }
 
 /** A definition with one disk. */
-export function definitionXml(name: string, uuid: string, disk: DiskSpec): string {
+export function definitionXml(name: string, uuid: string, disk: DiskSpec, memoryMiB = 1024): string {
   return `<domain type='kvm'>
   <name>${name}</name>
   <uuid>${uuid}</uuid>
-  <memory unit='MiB'>1024</memory>
+  <memory unit='MiB'>${memoryMiB}</memory>
   <vcpu>1</vcpu>
   <devices>
     ${diskXml(disk)}

@@ -28,6 +28,25 @@ export function isOperation(name: string): boolean {
   return operations.some(operation => operation.name === name)
 }
 
+/** What a person types for these words: whatever changes something is only shown without `-y`. */
+export function typedWords(words: readonly string[]): string {
+  const shown = words.includes('--dryrun')
+  const plain = words.filter(word => word !== '--dryrun' && word !== '-y')
+  const flag = operationOf(plain)?.changes === true && !shown ? ['-y'] : []
+  return ['havirt', ...flag, ...plain].join(' ')
+}
+
+/** The inverse of {@link typedWords}. */
+export function wordsTyped(line: string): readonly string[] {
+  const words = line.split(/\s+/).slice(1)
+  const plain = words.filter(word => word !== '-y')
+  return operationOf(plain)?.changes === true && plain.length === words.length ? [...plain, '--dryrun'] : plain
+}
+
+function operationOf(words: readonly string[]): Operation | undefined {
+  return operations.find(({ name }) => `${words.join(' ')} `.startsWith(`${name} `))
+}
+
 function parse(words: readonly string[], line: string): Parsed {
   const operation = operations.find(
     ({ name }) =>
@@ -54,7 +73,8 @@ function split(operation: Operation, words: readonly string[]) {
   for (let at = 0; at < words.length; at++) {
     const each = words[at] ?? ''
     const option = operation.options.find(({ flags }) => flags.split(/[ ,]+/).includes(each))
-    if (GLOBAL[each] !== undefined && option === undefined) options[GLOBAL[each]] = true
+    if (each === '--wait') options['wait'] = Number(words[++at])
+    else if (GLOBAL[each] !== undefined && option === undefined) options[GLOBAL[each]] = true
     else if (option === undefined) plain.push(each)
     else if (/ [A-Z]+$/.test(option.flags))
       options[keyOf(option.flags)] = typed(words[++at] ?? '', option.range !== undefined)

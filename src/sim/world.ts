@@ -5,27 +5,33 @@ import type { NodeRecord, PathFacts } from '../core/node.ts'
 import type { Parts } from '../operate.ts'
 import { exitStatus, failure, noProgress, type Report } from '../report.ts'
 import { Claims } from '../store/claims.ts'
+import { refuseStranger } from '../store/home.ts'
 import type { Owner } from '../store/owner.ts'
 import { StoreError } from '../store/store.ts'
 import type { Channel } from './channel.ts'
-import { SimDefinitions, simConfig, simHome } from './home.ts'
+import { HOME, SimDefinitions, simConfig, simHome } from './home.ts'
 import { Libvirt, type Virsh } from './libvirtd.ts'
 import { type Call, Machine } from './machine.ts'
 import { Network } from './network.ts'
 import { SimNodes } from './nodes.ts'
 import { Oracle, type Run } from './oracle.ts'
+import { begins, ownerOf } from './owner.ts'
 import { SimProcess } from './process.ts'
+import { beginAnew } from './quick-crypto.ts'
 import type { Random } from './random.ts'
+import { reportText } from './report-text.ts'
 import { Host, Scheduler } from './scheduler.ts'
 import { Share, SimStore } from './store.ts'
 import { type DiskSpec, definitionOf, definitionXml } from './texts.ts'
-import { parseWords } from './words.ts'
+import { parseWords, typedWords } from './words.ts'
 
 /** A domain of the simulated cluster. */
 export interface DomainSpec {
   readonly name: string
   readonly uuid: string
   readonly disk: DiskSpec
+  /** 1024 when absent. */
+  readonly memoryMiB?: number
   /** Node on which libvirt itself defines it. */
   readonly definedOn?: number
   readonly autostart?: boolean
@@ -49,6 +55,8 @@ const SAME_DISK: Readonly<Record<string, string>> = {
   '/dev/mapper/mpatha': 'wwn-0x5001',
 }
 const MEMORY_MIB = 16_384
+/** A line that goes on stands below its own text. */
+const CONTINUED = `\n${' '.repeat(14)}`
 const NO_PERSON = { person: false, decidedMs: 0 }
 
 export class World {
@@ -61,20 +69,27 @@ export class World {
   readonly libvirt: Libvirt
   readonly oracle: Oracle
   readonly channels = new Set<Channel>()
-  readonly lateness: number
+  readonly #lateness: number
+  /** Nothing breaks any more. */
+  isMended = false
+  /** How many reasons there are for heavy load. */
+  load = 0
   /** Definitions in conf/ by name, as they were at first. */
   readonly texts = new Map<string, string>()
   readonly definitions: SimDefinitions
   /** Where aliases lead that do not lead to their machine. */
   readonly aliases = new Map<string, Machine>()
   readonly processes = new Set<SimProcess>()
+  /** Nodes that see an empty home folder. */
+  readonly unmounted = new Set<Host>()
   #pid = 1000
   readonly #facts = new Map<string, ReadonlyMap<string, PathFacts>>()
-  readonly #log: ((line: string) => void) | undefined
+  #log: ((line: string) => void) | undefined
 
   constructor(setting: Setting, log?: (line: string) => void) {
-    this.lateness = setting.lateness
-    this.#log = log
+    beginAnew()
+    bootCount = 0
+    this.#lateness = setting.lateness
     this.oracle = new Oracle(this)
     this.libvirt = new Libvirt(this)
     this.network = new Network(this.scheduler, setting.nodes + 2)
@@ -83,12 +98,16 @@ export class World {
     for (const host of [...this.machines, desk]) this.hosts.set(host.name, host)
     this.share = new Share(new Host('nas', setting.nodes + 1), this.network, this.scheduler)
     this.hosts.set('nas', this.share.server)
-    for (const { name, uuid, disk } of setting.domains) this.texts.set(name, definitionXml(name, uuid, disk))
+    for (const { name, uuid, disk, memoryMiB } of setting.domains)
+      this.texts.set(name, definitionXml(name, uuid, disk, memoryMiB))
     this.definitions = new SimDefinitions(this.texts)
     for (const machine of this.machines)
       this.share.put(`nodes/${machine.name}`, 0, JSON.stringify(this.recordOf(machine)))
     for (const each of setting.domains) this.#populate(each)
     for (const [name, host] of this.hosts) host.clockOffsetMs = setting.clocks[name] ?? 0
+    this.#log = log
+    for (const machine of this.machines)
+      for (const { name } of machine.qemus) this.tell(() => `${machine.name}: QEMU of ${name} runs`)
   }
 
   #populate({ name, uuid, autostart, definedOn, runsOn }: DomainSpec): void {
@@ -106,14 +125,19 @@ export class World {
     }
     if (definedOn !== undefined) this.machines[definedOn]?.defined.set(uuid, kept)
     const machine = runsOn === undefined ? undefined : this.machines[runsOn]
-    if (machine !== undefined) machine.go(machine.spawn(xml, NO_PERSON, false), 1, NO_PERSON)
+    if (machine !== undefined) machine.go(machine.spawn(xml, NO_PERSON), 1, NO_PERSON)
   }
 
   // --- What it knows
 
   /** Says a line where somebody listens; nothing is put together where nobody does. */
   tell(line: () => string): void {
-    this.#log?.(`${(this.scheduler.nowMs / 1000).toFixed(2).padStart(8)} s  ${line()}`)
+    this.#log?.(`${(this.scheduler.nowMs / 1000).toFixed(2).padStart(8)} s  ${line().replaceAll('\n', CONTINUED)}`)
+  }
+
+  /** How often a command reaches its node late. */
+  get lateness(): number {
+    return this.load > 0 ? 0.9 : this.#lateness
   }
 
   nextPid(): number {
@@ -232,6 +256,7 @@ export class World {
 
   /** All faults end: every cable is whole, every machine runs, the share is calm. */
   heal(random: Random): void {
+    this.isMended = true
     this.tell(() => 'everything is mended')
     this.network.healAll()
     this.share.weather.clear()
@@ -239,6 +264,7 @@ export class World {
     this.aliases.clear()
     for (const host of this.hosts.values()) if (host.frozen) this.thaw(host)
     for (const machine of this.machines) {
+      machine.fenceBroken = false
       machine.powerOn(random)
       machine.unhang()
     }
@@ -248,19 +274,18 @@ export class World {
   carryOut(process: SimProcess, virsh: Virsh, end: Call['end']): void {
     const { machine, words } = virsh
     this.tell(() => `${machine.name}: virsh ${words.join(' ')} (of pid ${process.pid})`)
-    this.oracle.runs
-      .get(process.pid)
-      ?.effects.push({ verb: words[0] ?? '', node: machine.name, atMs: this.scheduler.nowMs })
+    this.oracle.carriedOut(process.pid, machine, words)
     this.libvirt.virsh(virsh, end)
   }
 
-  /** Somebody types `havirt WORDS` on a host; `ended` hears when it is over, however. */
+  /** Somebody types `havirt WORDS` on a host; `ended` hears when it is over, however. `instead` of being killed it meets that. */
   havirt(
     host: Host,
     words: readonly string[],
     random: Random,
     killAfter = 0,
     ended: (run: Run) => void = () => undefined,
+    instead?: () => void,
   ): void {
     if (host instanceof Machine && !host.powered) return
     const pid = this.nextPid()
@@ -273,27 +298,29 @@ export class World {
       report: undefined,
       effects: [],
     }
-    const process = new SimProcess(this.scheduler, host, pid, random, killAfter, () => {
+    const kill = () => {
       run.killed = true
       this.tell(() => `${host.name}: pid ${pid} is killed`)
       this.#finish(process)
       ended(run)
-    })
+    }
+    const process = new SimProcess(this.scheduler, host, pid, random, killAfter, instead ?? kill)
     this.oracle.runs.set(pid, run)
     this.processes.add(process)
-    this.tell(() => `ops@${host.name}$ havirt ${words.join(' ')}   (pid ${pid})`)
+    this.tell(() => `ops@${host.name}$ ${typedWords(words)}   (pid ${pid})`)
     process.after(0, () => this.#perform(process, run, ended))
   }
 
   #perform(process: SimProcess, run: Run, ended: (run: Run) => void): void {
     const { operation, input } = parseWords(run.words)
     this.scheduler.resolved = true
-    operation
-      .run(this.#parts(process), input)
+    begins(process)
+    this.#opened(process)
+      .then(parts => operation.run(parts, input))
       .catch(error => this.#errorReport(run, error))
       .then(report => {
         run.report = report
-        this.tell(() => `ops@${process.host.name}: pid ${process.pid}: ${reportText(report)}`)
+        this.tell(() => `ops@${process.host.name}: pid ${process.pid} ends with ${reportText(report)}`)
         this.#finish(process)
         this.oracle.reported(run)
         ended(run)
@@ -306,7 +333,17 @@ export class World {
         'defect',
         `havirt ${run.words.join(' ')}: ${error instanceof Error ? error.stack : String(error)}`,
       )
-    return { exit: exitStatus.failed, messages: [failure(error instanceof Error ? error.message : String(error))] }
+    const hint = error instanceof StoreError ? error.hint : undefined
+    return {
+      exit: exitStatus.failed,
+      messages: [failure(error instanceof Error ? error.message : String(error), hint)],
+    }
+  }
+
+  /** A node whose share is not mounted finds no cluster in the home folder (src/store/home.ts). */
+  async #opened(process: SimProcess): Promise<Parts> {
+    if (this.unmounted.has(process.host)) refuseStranger(HOME, undefined, { cluster: 'c1' })
+    return this.#parts(process)
   }
 
   #finish(process: SimProcess): void {
@@ -329,12 +366,12 @@ export class World {
       clock: process,
       ...(host instanceof Machine ? { hereId: host.nodeId } : {}),
       progress: noProgress,
-      interrupt: NO_INTERRUPT,
+      interrupt: interruptOf(process),
     }
   }
 
   #owner({ host, pid }: SimProcess): Owner {
-    return { host: host.name, user: 'ops', pid, bootId: bootOf(host), pidNamespace: 'pid:[1]', startTime: String(pid) }
+    return { ...ownerOf({ host, pid }), bootId: bootOf(host) }
   }
 
   #isDead(owner: Owner, us: SimProcess): Promise<boolean> {
@@ -353,21 +390,20 @@ function bootOf(host: Host): string {
   return known
 }
 
-const NO_INTERRUPT = {
-  onInterrupt: () => () => undefined,
-  confirmAbort: () => Promise.resolve(true),
-  requested: () => false,
+/** Nobody is at the terminal to be asked. */
+function interruptOf(process: SimProcess): Parts['interrupt'] {
+  const { interruptHandlers } = process
+  return {
+    onInterrupt: handler => {
+      interruptHandlers.push(handler)
+      return () => void interruptHandlers.splice(interruptHandlers.indexOf(handler), 1)
+    },
+    confirmAbort: () => Promise.resolve(true),
+    requested: () => process.interrupted,
+  }
 }
 
 function factsOf(path: string): PathFacts {
   if (!path.startsWith('/dev/')) return { exists: true, kind: 'file', filesystem: 'nfs4' }
   return { exists: true, kind: 'block', identity: SAME_DISK[path] ?? path }
-}
-
-function reportText({ exit, results, messages }: Report): string {
-  const done = (results ?? []).map(
-    ({ text, outcome, detail }) => `${text}: ${outcome}${detail === undefined ? '' : ` (${detail})`}`,
-  )
-  const said = messages.filter(({ kind }) => kind !== 'note').map(({ kind, text }) => `${kind}: ${text}`)
-  return [`exit ${exit}`, ...done, ...said].join('; ')
 }

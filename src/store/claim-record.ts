@@ -2,7 +2,7 @@
 import type { Identity } from '../core/cluster.ts'
 import { diskIdentity } from '../core/domain-xml.ts'
 import type { Verdict } from '../core/migration.ts'
-import type { Step } from '../core/step.ts'
+import { arrivalOf, type Step } from '../core/step.ts'
 import { keySegment } from './key.ts'
 import type { Owner } from './owner.ts'
 import { type Key, StoreError } from './store.ts'
@@ -61,6 +61,11 @@ export function ownerText({ owner, node }: Pick<ClaimRecord, 'owner' | 'node'>):
 /** True while a command under the claim may still be carried out somewhere. */
 export function isInDoubt({ doubts }: ClaimRecord): boolean {
   return doubts.some(({ parked }) => parked !== true)
+}
+
+/** True when a command in doubt may still bring the domain to the node. */
+export function arrivesLate({ doubts }: ClaimRecord, node: string): boolean {
+  return doubts.some(({ step }) => step !== undefined && arrivalOf(step) === node)
 }
 
 /** The keys of the name and of each disk that has an identity, in sorted order, so that one of two rivals wins. */

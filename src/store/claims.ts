@@ -8,8 +8,10 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Identity } from '../core/cluster.ts'
+import type { Reservation } from '../core/ledger.ts'
 import { Claim } from './claim.ts'
 import {
+  arrivesLate,
   CLAIMS,
   type ClaimRecord,
   type Doubt,
@@ -24,6 +26,9 @@ import {
 import type { Clock } from './clock.ts'
 import { isDead, type Owner } from './owner.ts'
 import { type Key, type Store, StoreError, type Versioned } from './store.ts'
+
+/** The claim that room was reserved under. */
+type Reserving = Pick<Reservation, 'uuid' | 'token' | 'generation'>
 
 /** Who asks, and for what: shown in every refusal that the claim causes. */
 export interface ClaimRequest {
@@ -100,15 +105,19 @@ export class Claims {
     await this.#store.swap(key, found.version, toText({ ...before, also }))
   }
 
-  /** True when the claim with this token is held now. One that is over is known at once: a claim never comes back. */
-  async holds({ uuid, token, generation }: { uuid: string; token: string; generation: number }): Promise<boolean> {
+  /**
+   * True while a domain may still arrive on the node under the claim that reserved its room there: the claim is held, or a command
+   * that brings the domain there is in doubt, whoever held the claim since. What is over is known at once: a claim never comes back.
+   */
+  async mayArrive({ uuid, token, generation }: Reserving, node: string): Promise<boolean> {
     const key = `${CLAIMS}/${uuid}`
     const known = (await this.#read(key))?.record
     const isOver =
       known !== undefined && (known.token === token ? known.state === 'released' : known.generation >= generation)
-    if (isOver) return false
+    if (isOver && !arrivesLate(known, node)) return false
     const record = (await this.#look(key))?.record
-    return record?.token === token && (await this.#isHeld(record))
+    if (record === undefined) return false
+    return arrivesLate(record, node) || (record.token === token && (await this.#isHeld(record)))
   }
 
   /** Waits until the claim with this token shows a sign of life (true), or is gone or buried (false). */

@@ -64,17 +64,21 @@ export class DirectoryStore implements Store {
     this.#watchIntervalMs = options.watchIntervalMs ?? 500
   }
 
-  async read(key: Key): Promise<Versioned | undefined> {
+  async read(key: Key, how?: 'fresh'): Promise<Versioned | undefined> {
     const folder = this.#folder(key)
     return await explained('read', folder, async () => {
+      if (how === 'fresh') await this.#refresh(folder)
       await this.#settle(folder)
       return await this.#newest(folder)
     })
   }
 
-  async list(prefix: Key): Promise<string[]> {
+  async list(prefix: Key, how?: 'fresh'): Promise<string[]> {
     const folder = prefix === '' ? this.#root : this.#folder(prefix)
-    const entries = await explained('list', folder, () => this.#entries(folder))
+    const entries = await explained('list', folder, async () => {
+      if (how === 'fresh') await this.#refresh(folder)
+      return this.#entries(folder)
+    })
     return entries
       .filter(({ name, isFolder }) => isFolder && KEY_SEGMENT.test(name))
       .map(entry => entry.name)

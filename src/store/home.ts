@@ -78,7 +78,7 @@ async function isThere(path: string): Promise<boolean> {
 }
 
 /** Before anything is made: `known` is the cluster that the folder holds, if it holds one. */
-function refuseStranger(path: string, known: string | undefined, local: LocalIdentity): void {
+export function refuseStranger(path: string, known: string | undefined, local: LocalIdentity): void {
   if (local.cluster === undefined || local.cluster === known) return
   if (known !== undefined) {
     throw new StoreError(

@@ -8,7 +8,7 @@ import { type Store, StoreError, type Versioned } from './store.ts'
 
 /** What the last scan saw on a node: the base of "what changed since". Never evidence (rule 6). */
 export interface Population {
-  readonly [uuid: string]: { readonly name: string; readonly state: string }
+  readonly [uuid: string]: { readonly name: string; readonly state: string; readonly autostart?: true }
 }
 
 /** Who the cluster is. */
@@ -32,9 +32,12 @@ export class Records {
     this.#store = store
   }
 
-  /** All nodes by name, read fresh (rule 6: the list of nodes is read under the claim). */
-  async nodes(): Promise<Map<string, NodeRecord>> {
-    const names = await this.#store.list(NODES)
+  /**
+   * All nodes by name. Under a claim they are read `fresh` (rule 6): a node that was added a moment ago, and that a cache does not
+   * show yet, may have the domain.
+   */
+  async nodes(how?: 'fresh'): Promise<Map<string, NodeRecord>> {
+    const names = await this.#store.list(NODES, how)
     const records = await Promise.all(names.map(name => this.#read<NodeRecord>(`${NODES}/${name}`, isNodeRecord)))
     return new Map(records.filter(record => record !== undefined).map(record => [record.name, record]))
   }
@@ -48,9 +51,16 @@ export class Records {
     await this.#write(`${NODES}/${name}`, { removed: true })
   }
 
-  /** What is written down about a node: empty when nothing is. */
+  /**
+   * What is written down about a node: empty when nothing is. That it is down allows something, and may be an old cache's word for
+   * a node that has come back since: only that is read past the caches.
+   */
   async ledger(node: string): Promise<Ledger> {
-    return (await this.#read<Ledger>(`${LEDGERS}/${node}`, isLedger)) ?? emptyLedger
+    const key = `${LEDGERS}/${node}`
+    const seen = await this.#read<Ledger>(key, isLedger)
+    const ledger =
+      seen?.down === undefined ? seen : await this.#read<Ledger>(key, isLedger, 'fresh').catch(unproven(seen))
+    return ledger ?? emptyLedger
   }
 
   /** Changes a node's ledger by compare-and-swap: `change` gets what is there, and may be called again when somebody was faster. */
@@ -93,8 +103,8 @@ export class Records {
     return made
   }
 
-  async #read<T>(key: string, check: (value: unknown) => boolean): Promise<T | undefined> {
-    const found = await this.#store.read(key)
+  async #read<T>(key: string, check: (value: unknown) => boolean, how?: 'fresh'): Promise<T | undefined> {
+    const found = await this.#store.read(key, how)
     return found === undefined ? undefined : this.#understood<T>(key, found, check)
   }
 
@@ -128,6 +138,14 @@ export class Records {
     if (isRemoved(value)) return undefined
     if (!check(value)) throw damaged(key, found, 'it does not hold what it should')
     return value as T
+  }
+}
+
+/** Where nothing can be written, nothing proves that a node is still called down: it is shown, and nothing relies on it. */
+function unproven(seen: Ledger): (error: unknown) => Ledger {
+  return error => {
+    if (!(error instanceof StoreError) || seen.down === undefined) throw error
+    return { ...seen, down: { ...seen.down, answered: true } }
   }
 }
 

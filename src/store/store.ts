@@ -50,13 +50,15 @@ export interface Store {
   /**
    * The newest record of the key, or undefined when the key was never written. Never proves that a claim still holds:
    * it may be as old as a network file system's caches (a minute), but never older than this store object's own swaps.
+   * `fresh` reads past every cache, at the cost of a write: for a record that allows something.
    */
-  read(key: Key): Promise<Versioned | undefined>
+  read(key: Key, how?: 'fresh'): Promise<Versioned | undefined>
   /**
    * Names directly below a prefix (one segment each, sorted), whether records or further folders; `''` is the top. Empty
    * when there are none. A listed name can still read as undefined: its first writer may have failed, or be writing now.
+   * Caches and `fresh` as with `read`.
    */
-  list(prefix: Key): Promise<string[]>
+  list(prefix: Key, how?: 'fresh'): Promise<string[]>
   /** Writes `text` as the successor of `expected` (0: the key has no record yet). Exactly one of many callers wins. */
   swap(key: Key, expected: number, text: string): Promise<SwapResult>
   /** Resolves with the newest record once it differs from `known` (a version, 0 for none), or undefined when `signal` fires. */

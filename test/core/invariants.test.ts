@@ -398,6 +398,18 @@ describe('a broken plan is caught', () => {
     ],
 
     ['nothing is wrong with a start while a silent node is confirmed down', down('unreachable'), [create()], []],
+    [
+      'a start of what a node that is called down starts by itself when it boots',
+      down('unreachable', { autostarts: [{ uuid: WEB_UUID, domain: 'web' }] }),
+      [create()],
+      [1],
+    ],
+    [
+      'nothing is wrong with a start of something else than that',
+      down('unreachable', { autostarts: [{ uuid: MAIL_UUID, domain: 'mail' }] }),
+      [create()],
+      [],
+    ],
     ['a start while a node that is called down is busy', down('busy'), [create()], [2]],
     [
       'a start while a silent node was called down and answered since',

@@ -35,6 +35,10 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
     { node: 'node2', state: 'busy', problem: 'no answer within 5 s', hint: 'look there for a hung domain' },
   ],
   autostart: [on],
+  autostartLater: [
+    { ...on, how: 'fence' },
+    { ...on, how: 'word' },
+  ],
   managedSave: [on],
   snapshots: [on],
   notRunning: [{ domain: 'web' }],

@@ -263,8 +263,16 @@ export async function signal(node: string, name: string, numbers: readonly numbe
 export async function killOn(node: string, pattern: RegExp): Promise<number> {
   const space = readlinkSync(await pathOn(node, '/proc/1/ns/pid'))
   const found = readdirSync('/proc').filter(pid => /^\d+$/.test(pid) && isThere(pid, space, pattern))
-  for (const pid of found) process.kill(Number(pid), 'SIGKILL')
-  return found.length
+  return found.filter(pid => kill(Number(pid))).length
+}
+
+function kill(pid: number): boolean {
+  try {
+    return process.kill(pid, 'SIGKILL')
+  } catch {
+    // It ended meanwhile.
+    return false
+  }
 }
 
 function isThere(pid: string, space: string, pattern: RegExp): boolean {

@@ -5,6 +5,7 @@ import type { Ledger } from '../../src/core/ledger.ts'
 import type { Input } from '../../src/operations/operation.ts'
 import { operations } from '../../src/operations.ts'
 import type { Report } from '../../src/report.ts'
+import { WEB_UUID } from '../core/builders.ts'
 import { exit } from '../fake-nodes.ts'
 import { aWorld, type World, web } from '../world.ts'
 
@@ -250,6 +251,21 @@ describe('node confirm-down', () => {
       reservations: [],
     })
     expect(world.nodes.log.filter(line => line.startsWith('fence_'))).toEqual([])
+  })
+
+  test('what the last scan saw set to autostart there is kept with it, unless the person takes that upon themselves', async () => {
+    const world = await aSilentWorld()
+    await world.home.records.writePopulation('node3', {
+      [WEB_UUID]: { name: 'web', state: 'running', autostart: true },
+      '11111111-2222-4333-8444-666666666666': { name: 'mail', state: 'running' },
+    })
+    const report = await run(world, 'node confirm-down', 'node3', { options: { confirm: 'node3' } })
+    expect(await ledger(world)).toMatchObject({ down: { autostarts: [{ uuid: WEB_UUID, domain: 'web' }] } })
+    expect(words(report)).toMatch(/autostart on node3, .*: web\n.*confirm-down node3 --despite-autostart/)
+    const again = { options: { confirm: 'node3', despiteAutostart: true } }
+    expect(await run(world, 'node confirm-down', 'node3', again)).toMatchObject({ exit: 0 })
+    expect((await ledger(world)).down).toEqual({ how: 'word', by: BY, since: SINCE })
+    expect(words(await run(world, 'node confirm-down', 'node3', again))).toContain('nothing to do')
   })
 
   test('another name behind --confirm, or nobody to ask: wrong usage, and nobody is tried', async () => {

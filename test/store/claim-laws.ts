@@ -122,7 +122,7 @@ class PacedStore implements Store {
   }
 
   read = (key: string) => this.#work(() => this.#inner.read(key))
-  list = (prefix: string) => this.#work(() => this.#inner.list(prefix))
+  list = (prefix: string, how?: 'fresh') => this.#work(() => this.#inner.list(prefix, how))
   swap = (key: string, expected: number, text: string): Promise<SwapResult> =>
     this.#work(() => this.#inner.swap(key, expected, text))
 

@@ -87,7 +87,7 @@ describe('a damaged text', () => {
       await store.swap(KEY, 0, text)
       const refusals = [
         () => claims.acquire(wanted()),
-        () => claims.holds({ uuid: UUID, token: 't', generation: 1 }),
+        () => claims.mayArrive({ uuid: UUID, token: 't', generation: 1 }, 'node1'),
         () => claims.list(),
       ]
       for (const refusal of [...refusals, () => claims.isAlive(UUID, 't')]) {

@@ -609,7 +609,7 @@ describe('name, uuid and disks', () => {
     },
   )
 
-  test('holds and isAlive do not believe a cache', async () => {
+  test('mayArrive and isAlive do not believe a cache', async () => {
     const store = new RoughStore()
     const { of } = hosts(store)
     const first = taken(await of('ann').acquire(wanted()))
@@ -621,7 +621,7 @@ describe('name, uuid and disks', () => {
       [first, false],
       [second, true],
     ] as const) {
-      expect(await of('bob').holds(claim.record)).toBe(lives)
+      expect(await of('bob').mayArrive(claim.record, 'node1')).toBe(lives)
       expect(await of('bob').isAlive(UUID, claim.record.token)).toBe(lives)
     }
   })
@@ -664,27 +664,50 @@ describe('asking after a holder', () => {
       watches++
       return watch(...args)
     }
-    expect(await of('bob').holds(first.record)).toBe(false)
+    expect(await of('bob').mayArrive(first.record, 'node1')).toBe(false)
     expect(watches).toBe(0)
     store.stale = key => (key === KEY ? old : undefined)
-    expect(await of('bob').holds(second.record)).toBe(true)
+    expect(await of('bob').mayArrive(second.record, 'node1')).toBe(true)
     expect(watches).toBe(1)
   })
 
-  test('holds says whether this very holding goes on', async () => {
+  test('mayArrive says whether this very holding goes on', async () => {
     const { of } = hosts()
     const bob = of('bob')
-    expect(await bob.holds({ uuid: UUID, token: 'nobody', generation: 1 })).toBe(false)
+    expect(await bob.mayArrive({ uuid: UUID, token: 'nobody', generation: 1 }, 'node1')).toBe(false)
     const claim = taken(await of('ann').acquire(wanted()))
     const { record } = claim
-    expect(await bob.holds(record)).toBe(true)
-    expect(await bob.holds({ ...record, token: 'another' })).toBe(false)
-    expect(await bob.holds({ ...record, uuid: OTHER_UUID })).toBe(false)
+    expect(await bob.mayArrive(record, 'node1')).toBe(true)
+    expect(await bob.mayArrive({ ...record, token: 'another' }, 'node1')).toBe(false)
+    expect(await bob.mayArrive({ ...record, uuid: OTHER_UUID }, 'node1')).toBe(false)
     await claim.release()
-    expect(await bob.holds(record)).toBe(false)
+    expect(await bob.mayArrive(record, 'node1')).toBe(false)
     const dead = taken(await of(await deadOwner()).acquire(wanted()))
-    expect(await bob.holds(dead.record), 'nobody there can tell').toBe(true)
-    expect(await of(await thisProcess()).holds(dead.record)).toBe(false)
+    expect(await bob.mayArrive(dead.record, 'node1'), 'nobody there can tell').toBe(true)
+    expect(await of(await thisProcess()).mayArrive(dead.record, 'node1')).toBe(false)
+  })
+
+  test('a command in doubt keeps room on the node where its domain would arrive, and nowhere else, until it is concluded', async () => {
+    const { of } = hosts()
+    const claim = taken(await of('ann').acquire(wanted()))
+    const step = {
+      step: 'createDomain',
+      domain: 'web',
+      uuid: UUID,
+      node: 'node1',
+      definition: '<domain/>',
+      sha256: '0',
+    } as const
+    await claim.about('node1', 'virsh create', { step, notBegun: [] })
+    await claim.release()
+    const bob = of('bob')
+    expect(await bob.mayArrive(claim.record, 'node1')).toBe(true)
+    expect(await bob.mayArrive(claim.record, 'node2')).toBe(false)
+    const next = taken(await bob.acquire(wanted()))
+    next.settled('node1')
+    next.concluded('node1')
+    await next.release()
+    expect(await of('carl').mayArrive(claim.record, 'node1')).toBe(false)
   })
 
   test('isAlive is true at the first sign of life, however much patience there is', async () => {

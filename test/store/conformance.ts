@@ -113,6 +113,19 @@ export const laws: readonly Law[] = [
     assert.equal(await store.read('c/d'), undefined)
   }),
 
+  once('a fresh read and a fresh list show what others wrote before them', async ({ stores: [store, other] }) => {
+    let version = 0
+    for (let n = 0; n < 12; n++) {
+      // What is read here fills the caches.
+      await other.read('b/known')
+      await other.list('b')
+      version = won(await store.swap('b/known', version, `${n}`))
+      won(await store.swap(`b/new${n}`, 0, 'x'))
+      assert.equal((await other.read('b/known', 'fresh'))?.text, `${n}`)
+      assert.equal((await other.list('b', 'fresh')).length, n + 2)
+    }
+  }),
+
   once('one key knows nothing of another', async ({ stores: [store] }) => {
     won(await store.swap('a', 0, 'a'))
     assert.equal(await store.read('b'), undefined)

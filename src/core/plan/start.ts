@@ -1,7 +1,7 @@
 /** Plans the start of a domain: absent everywhere, every node heard, and a node that can host it. */
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
-import { isPresent } from '../node.ts'
+import { isConfirmedDown, isPresent } from '../node.ts'
 import { candidates, objections } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { step } from '../step.ts'
@@ -64,7 +64,18 @@ function alreadyRunning(cluster: Cluster, domain: Domain, request: StartRequest)
 /** Everything that is or could come to be the domain on some node: presence, autostart, a shared uuid, a held disk. */
 function presenceRefusals(cluster: Cluster, domain: Domain): Refusal[] {
   const seen = sightingsOf(cluster, domain).flatMap(sighting => sightingRefusals(domain, sighting))
-  return [...seen, ...diskRefusals(cluster, domain)]
+  return [...seen, ...laterRefusals(cluster, domain), ...diskRefusals(cluster, domain)]
+}
+
+/** A node that is called down cannot be asked what it will start by itself when it boots; what it was last seen to is kept. */
+function laterRefusals(cluster: Cluster, { uuid, name }: Domain): Refusal[] {
+  return [...cluster.nodes.values()]
+    .filter(isConfirmedDown)
+    .flatMap(({ name: node, ledger: { down } }) =>
+      down?.autostarts?.some(each => each.uuid === uuid) === true
+        ? [refuse('autostartLater', { domain: name, node, how: down.how })]
+        : [],
+    )
 }
 
 function sightingRefusals(domain: Domain, { node, domain: seen }: Sighting): Refusal[] {

@@ -30,6 +30,13 @@ function beside(...domains: Parameters<typeof aNode>[1] & object): ClusterParts 
   return { nodes: [aNode('node1'), aNode('node2', domains)] }
 }
 
+/** node2 is called down, and was seen to autostart this; where it answers all the same, it shows that it has nothing. */
+function asleep(uuid: string, answers = false): ClusterParts {
+  const down = { how: 'word', by: 'ann', since: '2026-01-01T00:00:00Z', autostarts: [{ uuid, domain: 'x' }] } as const
+  const node2 = answers ? aNode('node2') : aSilentNode('node2', 'unreachable')
+  return { nodes: [aNode('node1'), { ...node2, ledger: { reservations: [], down } }] }
+}
+
 /** node1 with these answers, and the definition of web with these wishes. */
 function wanting(domain: Parameters<typeof aDomain>[0], node: Parameters<typeof aNode>[2] = {}): ClusterParts {
   return { nodes: [aNode('node1', [], node)], definitions: [aDefinition(aDomain(domain))] }
@@ -199,6 +206,17 @@ const ROWS: readonly Row[] = [
     'refused: managedSave',
   ],
   ['autostart on another node is refused', start(beside(shutOff({ autostart: true }))), 'refused: autostart'],
+  [
+    'what a node that is called down was seen to autostart is refused',
+    start(asleep(WEB_UUID)),
+    'refused: autostartLater',
+  ],
+  [
+    'another domain that a node which is called down autostarts does not stand in the way',
+    start(asleep(MAIL_UUID)),
+    ...STARTED,
+  ],
+  ['a node that answers tells itself what it autostarts', start(asleep(WEB_UUID, true)), ...STARTED],
   ['a shut off definition elsewhere does not stand in the way, and is told of', start(beside(shutOff())), ...STARTED],
 
   // Disks
