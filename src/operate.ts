@@ -141,13 +141,24 @@ async function changeUnderClaim(
   mode: Mode,
   holding: Holding,
 ): Promise<Report | { readonly otherwise: ClaimIdentity | undefined }> {
-  const { claim, left } = holding
+  const { left } = holding
   if (left.refusals.length > 0) return refusedReport(left.refusals)
   if (left.exit !== undefined) return { exit: left.exit, messages: [] }
-  const planned = await planWithRoom(parts, change, holding)
+  const { told, ...planned } = await planWithRoom(parts, change, holding)
+  const done = await changeAsPlanned(parts, change, mode, holding, planned)
+  return 'otherwise' in done ? done : { ...done, messages: [...told, ...done.messages] }
+}
+
+async function changeAsPlanned(
+  parts: Parts,
+  change: DomainChange,
+  mode: Mode,
+  { claim, identity, left }: Holding,
+  planned: Planned,
+): Promise<Report | { readonly otherwise: ClaimIdentity | undefined }> {
   const { plan, cluster } = planned
   if (plan.kind !== 'steps') return planReport(plan, mode)
-  const unclaimed = plan.steps.find(each => !isClaimed(holding, cluster, each))
+  const unclaimed = plan.steps.find(each => !isClaimed({ claim, identity }, cluster, each))
   if (unclaimed !== undefined) {
     await rememberNames(parts, claim, cluster, unclaimed)
     return { otherwise: identityIn(cluster, change.domain, unclaimed.uuid) }
@@ -163,7 +174,7 @@ async function changeUnderClaim(
  * True when the claim covers what the step brings to life or moves: its uuid, its name, and every disk that only it may write, by
  * whatever name nodes know it. By the text of its path alone, two definitions could name one disk in two ways, under two claims.
  */
-function isClaimed({ claim, identity }: Holding, cluster: Cluster, one: Step): boolean {
+function isClaimed({ claim, identity }: Pick<Holding, 'claim' | 'identity'>, cluster: Cluster, one: Step): boolean {
   if (one.uuid !== identity.uuid || one.domain !== identity.name) return false
   const needed = disksOf(cluster, one)
   return needed !== undefined && namesOfDisks(cluster, needed).every(names => names.every(name => claim.covers(name)))
@@ -276,7 +287,11 @@ export async function acquire(parts: Parts, request: ClaimRequest, untilMs: numb
 }
 
 /** Settles another domain's doubts. `done`: nothing of it is in doubt any more, or somebody else works on it now. */
-async function settleOther(parts: Parts, request: ClaimRequest, { domain, uuid }: ClaimRecord): Promise<Report> {
+async function settleOther(
+  parts: Parts,
+  request: ClaimRequest,
+  { domain, uuid }: Pick<ClaimRecord, 'domain' | 'uuid'>,
+): Promise<Report> {
   const acquired = await parts.claims.acquire({ ...request, identity: { name: domain, uuid, disks: [] } })
   if ('heldBy' in acquired)
     return { exit: acquired.heldBy.uuid === uuid ? exitStatus.done : exitStatus.refused, messages: [] }
@@ -371,14 +386,24 @@ interface Planned {
   readonly plan: Plan
 }
 
-/** The plan; where room that dead commands had reserved stood in its way, once more without them. */
-async function planWithRoom(parts: Parts, change: DomainChange, holding: Holding): Promise<Planned> {
+/** The plan; where room that dead commands had reserved stood in its way, once more when what they left in doubt is settled. */
+async function planWithRoom(parts: Parts, change: DomainChange, holding: Holding): Promise<Planned & Told> {
   const planned = await observeAndPlan(parts, change, holding)
-  if (planned.plan.kind !== 'refused' || !planned.plan.refusals.some(lacksReserved)) return planned
+  if (planned.plan.kind !== 'refused' || !planned.plan.refusals.some(lacksReserved)) return { ...planned, told: [] }
   const reserved = [...planned.cluster.nodes.values()].flatMap(({ ledger }) => ledger.reservations)
   const others = reserved.filter(({ token }) => token !== holding.claim.record.token)
   const alive = await Promise.all(others.map(({ uuid, token }) => parts.claims.isAlive(uuid, token)))
-  return alive.every(lives => lives) ? planned : observeAndPlan(parts, change, holding)
+  const dead = others.filter((_, at) => !alive[at])
+  if (dead.length === 0) return { ...planned, told: [] }
+  const request = await claimRequest(parts, holding.identity, change.verb)
+  const told: Message[] = []
+  for (const each of dead) told.push(...(await settleOther(parts, request, each)).messages)
+  return { ...(await observeAndPlan(parts, change, holding)), told }
+}
+
+interface Told {
+  /** What was found out and put right on the way. */
+  readonly told: readonly Message[]
 }
 
 function lacksReserved(refusal: Refusal): boolean {

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
 import { operations } from '../src/operations.ts'
+import { covered, variants } from './sim/variants.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const MARKER = '<!-- columns: made from the table of operations; HAVIRT_RENEW_DOCS=1 make unit renews them -->'
@@ -61,4 +62,18 @@ test('every test file that safety.md names is there', () => {
   )
   expect(named.length).toBeGreaterThan(10)
   expect(named.filter(file => !existsSync(join(ROOT, file)))).toEqual([])
+})
+
+test('safety.md names every scenario and every broken variant, and none that is not there', () => {
+  const text = readFileSync(join(ROOT, 'docs/safety.md'), 'utf8').replace(/\s+/g, ' ')
+  const proof = text.slice(text.indexOf('## What proves it'))
+  const scenarios = readdirSync(join(ROOT, 'test/scenarios'), { withFileTypes: true }).filter(each =>
+    each.isDirectory(),
+  )
+  const named = [...proof.matchAll(/\*Scenario:\* (.*?)\. \*Variant/g)].flatMap(
+    ([, list = '']) => list.match(/[\w-]+/g) ?? [],
+  )
+  expect([...new Set(named.filter(name => name !== 'none'))].sort()).toEqual(scenarios.map(({ name }) => name).sort())
+  const quoted = [...proof.matchAll(/"([^"]+)"/g)].map(([, why = '']) => why)
+  expect([...new Set(quoted)].sort()).toEqual([...variants, ...covered].map(({ why }) => why).sort())
 })

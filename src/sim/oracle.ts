@@ -134,7 +134,8 @@ export class Oracle {
   /** A start of ours beside what was there before it was decided: paused, saved, anything (rule 1). */
   #booted(qemu: Qemu): void {
     const { person, decidedMs } = qemu.cause
-    if (person || decidedMs === 0) return
+    // What a machine starts by itself as it boots nobody decides then; whether it writes beside another is asked elsewhere.
+    if (person || decidedMs === 0 || startedItself(qemu)) return
     for (const machine of this.#world.machines) {
       const rival = machine.qemus.find(other => other !== qemu && other.bornMs < decidedMs && shares(qemu, other))
       const saved = [...machine.defined.values()].find(
@@ -192,10 +193,7 @@ export class Oracle {
     if (newer.first.person && older.bornMs < newer.first.decidedMs) return true
     if (newer.cause.person || this.#reliedOnWord(newer, older) || this.#reliedOnWord(older, newer)) return true
     if (this.#wokeUp(newer, older) || this.#wokeUp(older, newer)) return true
-    const { decidedMs } = newer.cause
-    // What moved ran all the while itself: only the other's birth tells.
-    const moved = newer.reason === runningReason.migrated && older.bornMs > decidedMs
-    return older.cause.person && (moved || !this.#ranThroughout(older, decidedMs))
+    return older.cause.person && older.firstBornMs > newer.cause.decidedMs
   }
 
   /** A person vouched for the other's machine, which was not off, or did not stay so. */
@@ -209,15 +207,6 @@ export class Oracle {
     const since = other.cause.decidedMs
     const unforeseen = !this.#ledgersSince(machine, since).some(({ down }) => foretells(down, one.uuid))
     return startedItself(one) && machine.bootedMs > since && unforeseen && this.#vouched(machine, since, 'any')
-  }
-
-  /** True when this domain ran somewhere at every moment since then, as it does while it is moved. */
-  #ranThroughout({ uuid }: Qemu, sinceMs: number): boolean {
-    const ran = this.#spans.filter(span => span.uuid === uuid && span.toMs >= sinceMs)
-    let toMs = sinceMs
-    for (const span of ran.sort((a, b) => a.fromMs - b.fromMs))
-      if (span.fromMs <= toMs) toMs = Math.max(toMs, span.toMs)
-    return toMs === Infinity
   }
 
   /** Notes a breach. */

@@ -42,6 +42,8 @@ export interface Qemu {
   cause: Cause
   /** Who started what was moved here since. */
   readonly first: Cause
+  /** When that was started. */
+  readonly firstBornMs: number
   readonly bornMs: number
   /** Since when it is in its state. */
   sinceMs: number

@@ -20,6 +20,7 @@ import {
   printed,
   processes,
   running,
+  shell,
   signal,
   sure,
   until,
@@ -211,6 +212,25 @@ describe('a migration is refused', () => {
     await sure(exec('node2', ['virsh', 'autostart', 'web']))
     await refusedMigration('web', 'node2', /autostart on node2/)
   })
+})
+
+/** For whoever reads it, node2 is node3. */
+const ASTRAY = 'Host node2\n  HostName node3\n  HostKeyAlias node3\n'
+
+test('to a node whose name leads to another machine on the source moves nothing, whatever ssh there thinks of it', async () => {
+  await running('web', 'node1')
+  await sure(shell('node1', 'cd /root/.ssh && cp config config.right && cat - config.right >config', { stdin: ASTRAY }))
+  try {
+    expect((await exec('node1', ['ssh', 'node2', 'hostname'])).stdout.trim(), 'the name leads astray').toBe('node3')
+    const moved = await printed('node3', '-y', 'domain', 'migrate', 'web', 'node2')
+    expect(moved.status).toBe(1)
+    expect(JSON.stringify(moved)).toContain('its way to the target leads to the recorded node')
+    expect(await whereIs('web')).toEqual(['node1'])
+  } finally {
+    await sure(shell('node1', 'cd /root/.ssh && mv config.right config'))
+  }
+  await sure(havirt('node3', '-y', 'domain', 'migrate', 'web', 'node2'))
+  expect(await whereIs('web')).toEqual(['node2'])
 })
 
 test('options of config.yaml are in the command that is shown', async () => {

@@ -105,6 +105,36 @@ describe('a command runs', () => {
   })
 })
 
+describe('a command that goes on to a peer', () => {
+  const HOST = 'aaaaaaaa-2222-4333-8444-555555555555'
+  const PEER: GuardTicket = { ...TICKET, peer: { uri: 'qemu+ssh://node2/system', hostUuid: HOST } }
+
+  /** What the node's virsh says when it is asked there, and how it ends. */
+  async function peerSays(text: string, status = 0): Promise<Exit> {
+    await mkdir(at('bin'))
+    const asked = `echo "$*" >>${at('asked')}; [ "$(cat)" = '' ] || exit 7`
+    await writeFile(at('bin', 'virsh'), `#!/bin/sh\n${asked}\necho ${quote(text)}\nexit ${status}\n`, { mode: 0o755 })
+    return runs(`PATH=${at('bin')}:$PATH; ${guarded(PEER, says('ran'))}`, 'input')
+  }
+
+  test('runs when the recorded host answers there', async () => {
+    expect(await peerSays(`<capabilities><host><uuid>${HOST}</uuid></host></capabilities>`)).toMatchObject({
+      status: 0,
+    })
+    expect(await written()).toBe('ran\n')
+    expect(await readFile(at('asked'), 'utf8')).toBe('-c qemu+ssh://node2/system capabilities\n')
+  })
+
+  test.each([
+    ['another host answers', `<host><uuid>${TICKET.uuid}</uuid></host>`, 0],
+    ['nobody answers', '', 1],
+    ['it answers, and virsh fails all the same', `<uuid>${HOST}</uuid>`, 1],
+  ])('does not run when %s', async (_when, text, status) => {
+    expect(await peerSays(text, status)).toMatchObject({ status: guardStatus.otherPeer })
+    expect(await written()).toBe('')
+  })
+})
+
 describe('a command does not run', () => {
   async function refused(line: string): Promise<number | undefined> {
     const exit = await runs(line)
