@@ -11,15 +11,16 @@ import {
 import { commandOf } from '../core/command.ts'
 import type { Domain } from '../core/domain.ts'
 import { diffDefinitions } from '../core/domain-diff.ts'
-import { exclusiveDisks, isDomainName } from '../core/domain-xml.ts'
-import { needsOf, placesOf } from '../core/placement.ts'
+import { isDomainName } from '../core/domain-xml.ts'
 import { planAdopt } from '../core/plan/adopt.ts'
 import { planMigrate } from '../core/plan/migrate.ts'
+import { isRefusal } from '../core/plan/plan.ts'
 import { type PowerVerb, planPower } from '../core/plan/power.ts'
 import { planStart } from '../core/plan/start.ts'
 import { planStop } from '../core/plan/stop.ts'
 import { planUpdate } from '../core/plan/update.ts'
-import { refuse } from '../core/refusal.ts'
+import { planWhere } from '../core/plan/where.ts'
+import { describeRefusal, refuse } from '../core/refusal.ts'
 import { step } from '../core/step.ts'
 import type { Inquiry } from '../nodes/session.ts'
 import { observeOnce } from '../observe.ts'
@@ -38,6 +39,7 @@ import {
   twiceMessage,
   warning,
 } from '../report.ts'
+import { everywhere, hosting, inquiries, inquiriesOfResume, PROCESSES, rivalry } from './inquiries.ts'
 import { combine, type Input, type Operation, requiredWord, word, words } from './operation.ts'
 
 const LIST_COLUMNS: readonly Column[] = [
@@ -79,6 +81,24 @@ const MODE = {
   choices: ['acpi', 'agent'],
 } as const
 
+const WHERE_COLUMNS: readonly Column[] = [
+  { key: 'node', title: 'NODE', help: 'the node' },
+  {
+    key: 'fits',
+    title: 'FITS',
+    help: 'here: it is active there; best: what --auto would choose; yes; no: it could not start or move there',
+  },
+  {
+    key: 'memoryMiB',
+    title: 'MEMORY LEFT',
+    align: 'right',
+    unit: 'MiB',
+    help: 'for domains, by the configured ratios',
+  },
+  { key: 'vcpus', title: 'VCPUS LEFT', align: 'right', help: 'the same of virtual CPUs' },
+  { key: 'why', title: 'WHY NOT', help: 'every reason against, in words; programs find their names in reasons' },
+]
+
 export const domainOperations: readonly Operation[] = [
   {
     name: 'domain list',
@@ -90,6 +110,18 @@ export const domainOperations: readonly Operation[] = [
     columns: LIST_COLUMNS,
     examples: ['havirt domain list', 'havirt domain list web mail'],
     run: listDomains,
+  },
+  {
+    name: 'domain where',
+    summary: 'show for each node whether a domain could run there, and why not',
+    description:
+      'Asks every node what the domain needs (memory, vCPUs, CPU model, networks, bridges, disks, UEFI variables), and shows every reason against each: for a start when it is off, for a live migration when it is active. Changes nothing. What stands against any start, such as a node that is silent, domain start says.',
+    args: [NAME],
+    options: [],
+    changes: false,
+    columns: WHERE_COLUMNS,
+    examples: ['havirt domain where web'],
+    run: whereDomain,
   },
   {
     name: 'domain update',
@@ -307,48 +339,6 @@ function migrateOptions(parts: Parts, { options }: Input, target: string) {
   }
 }
 
-/** Every node may run what libvirt there does not list. */
-const PROCESSES: Inquiry = { paths: [], devices: [], processes: true }
-
-function everywhere(cluster: Cluster, inquiry: Inquiry): Map<string, Inquiry> {
-  return new Map([...cluster.nodes.keys()].map(node => [node, inquiry]))
-}
-
-/**
- * What tells on a node whether anybody there holds a disk of the domain: its disks, since each node may know them by other names,
- * and the disks of those that are present there. A domain whose disks have no path is compared by their text alone.
- */
-function rivalry(domain: Domain): Inquiry {
-  const own = placesOf(exclusiveDisks(domain))
-  return { ...PROCESSES, ...own, held: own.paths.length + own.volumes.length > 0 }
-}
-
-/** What runs says which disks it will write, not what is defined. */
-function inquiriesOfResume(cluster: Cluster, domain: string): Map<string, Inquiry> {
-  const seen = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)?.domain
-  return everywhere(cluster, seen?.definition === undefined ? PROCESSES : rivalry(seen.definition))
-}
-
-/** What to ask of every node, and beyond that of those that may host the domain. */
-function inquiries(cluster: Cluster, domain: Domain, hosts: readonly string[], ofAll: Inquiry): Map<string, Inquiry> {
-  const needs = needsOf(domain)
-  const cpu = cpuQuestion(domain)
-  const hosting: Inquiry = {
-    ...ofAll,
-    devices: needs.devices,
-    paths: [...new Set([...ofAll.paths, ...needs.paths])],
-    volumes: [...new Set([...(ofAll.volumes ?? []), ...needs.volumes])],
-    ...(cpu === undefined ? {} : { cpu }),
-  }
-  return new Map([...everywhere(cluster, ofAll), ...hosts.map(node => [node, hosting] as const)])
-}
-
-/** Other modes than a named model follow the host, so there is nothing to compare. */
-function cpuQuestion({ cpu, type, arch, machine, emulator }: Domain): Inquiry['cpu'] {
-  const named = cpu?.model !== undefined && (cpu.mode === 'custom' || cpu.mode === undefined)
-  return named ? { xml: cpu.xml, type, arch, machine, emulator } : undefined
-}
-
 async function adoptDomains(parts: Parts, input: Input): Promise<Report> {
   const cluster = await observeOnce(parts)
   const asked = words(input, 'NAME')
@@ -537,6 +527,32 @@ export function vncText(domain: Domain | undefined): string | number | undefined
 
 export function networksText(domain: Domain): string {
   return domain.interfaces.map(({ kind, source }) => source ?? kind).join(' ')
+}
+
+/** What the domain needs is known only once it was seen, so that nodes are asked for it in a second look. */
+async function whereDomain(parts: Parts, input: Input): Promise<Report> {
+  const name = requiredWord(input, 'NAME')
+  const first = await observeOnce(parts)
+  const known = subjectOf(first, name)
+  const cluster = known === undefined ? first : await observeOnce(parts, hosting(known, PROCESSES))
+  const fits = planWhere(cluster, name)
+  if (isRefusal(fits)) return refusedReport([fits])
+  const rows = fits.map(({ node, verdict, left, objections }) => ({
+    node,
+    fits: verdict,
+    memoryMiB: left?.memoryMiB,
+    vcpus: left?.vcpus,
+    why: objections.map(each => describeRefusal(each).why).join('; '),
+    reasons: objections.map(({ reason }) => reason).join(','),
+  }))
+  const messages = [...silentWarnings(cluster), ...ledgerNotes(cluster), ...(rows.length === 0 ? [NO_NODES] : [])]
+  return { exit: exitStatus.done, table: { columns: WHERE_COLUMNS, rows }, messages }
+}
+
+/** What runs says what it needs, not what is defined. */
+function subjectOf(cluster: Cluster, name: string): Domain | undefined {
+  const active = sightingsOf(cluster, { name }).find(({ domain }) => domain.active)?.domain.definition
+  return active ?? cluster.definitions.get(name)?.domain
 }
 
 async function listDomains(parts: Parts, input: Input): Promise<Report> {

@@ -1,7 +1,7 @@
 /** Plans a live migration: running once, a target that can host it, shared disks, nothing that stays behind. */
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
-import type { UpNode } from '../node.ts'
+import type { Node, UpNode } from '../node.ts'
 import { objections, staysBehind, unsharedDisks } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { type MigrateOptions, type Step, step } from '../step.ts'
@@ -43,12 +43,26 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
   }
   const refusals = [
     ...[wrongState(where, 'running')].filter(each => each !== undefined),
-    ...otherClaims(cluster, domain, request.node),
-    ...objections(cluster, domain, target),
-    ...(target.seen.state === 'up' ? cannotFollow(cluster, domain, where, target.seen, request) : []),
+    ...objectionsToMove(cluster, where, domain, target, request.options.unsafe),
   ]
   if (refusals.length > 0) return refused(...unique(refusals))
   return steps(migrationSteps(cluster, where, request), definedElsewhere(cluster, domain, [where.node, request.node]))
+}
+
+/** Every reason why a domain cannot move to this node from where it is; empty when it can. `unsafe`: disks need not be seen to be shared. */
+export function objectionsToMove(
+  cluster: Cluster,
+  where: Sighting,
+  domain: Domain,
+  target: Node,
+  unsafe = false,
+): Refusal[] {
+  const { seen } = target
+  return [
+    ...otherClaims(cluster, domain, target.name),
+    ...objections(cluster, domain, target),
+    ...(seen.state === 'up' ? cannotFollow(cluster, domain, where, { name: target.name, seen }, unsafe) : []),
+  ]
 }
 
 /** A saved image or an autostart definition on the target would make it run a second time, later. */
@@ -65,15 +79,15 @@ function cannotFollow(
   cluster: Cluster,
   domain: Domain,
   where: Sighting,
-  to: UpNode,
-  request: MigrateRequest,
+  { name, seen: to }: { name: string; seen: UpNode },
+  unsafe: boolean,
 ): Refusal[] {
   const from = cluster.nodes.get(where.node)?.seen
   if (from?.state !== 'up') return []
   return [
-    ...(request.options.unsafe ? [] : unsharedDisks(domain, from, to)),
+    ...(unsafe ? [] : unsharedDisks(domain, from, to)),
     ...staysBehind(domain, where.node, from, to),
-    ...differentHostCpu(domain, from, to, request.node),
+    ...differentHostCpu(domain, from, to, name),
   ]
 }
 
