@@ -204,7 +204,8 @@ export class Oracle {
   /** A machine that was off when the other was started got power since, and started by itself what nobody could see there. */
   #wokeUp(one: Qemu, other: Qemu): boolean {
     const { machine } = one
-    const since = other.cause.decidedMs
+    // Moved since, it is still where nobody could see what would wake up when it was started.
+    const since = Math.min(other.cause.decidedMs, other.first.decidedMs)
     const unforeseen = !this.#ledgersSince(machine, since).some(({ down }) => foretells(down, one.uuid))
     return startedItself(one) && machine.bootedMs > since && unforeseen && this.#vouched(machine, since, 'any')
   }

@@ -137,6 +137,7 @@ export class World {
 
   /** How often a command reaches its node late. */
   get lateness(): number {
+    if (this.isMended) return 0
     return this.load > 0 ? 0.9 : this.#lateness
   }
 
