@@ -95,6 +95,7 @@ export class Machine extends Host {
       ended: false,
       cause,
       first: from?.first ?? cause,
+      before: from === undefined ? [] : [...from.before, from.machine],
       firstBornMs: from?.firstBornMs ?? world.scheduler.nowMs,
       bornMs: world.scheduler.nowMs,
       sinceMs: world.scheduler.nowMs,

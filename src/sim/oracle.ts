@@ -196,9 +196,10 @@ export class Oracle {
     return older.cause.person && older.firstBornMs > newer.cause.decidedMs
   }
 
-  /** A person vouched for the other's machine, which was not off, or did not stay so. */
-  #reliedOnWord({ cause }: Qemu, { machine }: Qemu): boolean {
-    return cause.run !== undefined && this.#vouched(machine, cause.decidedMs, 'word')
+  /** A person vouched for the other's machine, or one that it came from, which was not off or did not stay so. */
+  #reliedOnWord({ cause }: Qemu, { machine, before }: Qemu): boolean {
+    const wrong = [machine, ...before].some(each => this.#vouched(each, cause.decidedMs, 'word'))
+    return cause.run !== undefined && wrong
   }
 
   /** A machine that was off when the other was started got power since, and started by itself what nobody could see there. */

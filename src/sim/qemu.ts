@@ -44,6 +44,8 @@ export interface Qemu {
   readonly first: Cause
   /** When that was started. */
   readonly firstBornMs: number
+  /** The machines that it was on before. */
+  readonly before: readonly Machine[]
   readonly bornMs: number
   /** Since when it is in its state. */
   sinceMs: number
