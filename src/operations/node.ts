@@ -17,7 +17,6 @@ import { emptyLedger, type Ledger, ledgerFields, ledgerText } from '../core/ledg
 import { type DomainOnNode, isConfirmedDown, isNodeName, type Node, type NodeRecord } from '../core/node.ts'
 import { describeRefusal, type Refusal, refuse, refuseSilent, unlistedFix, unlistedWords } from '../core/refusal.ts'
 import { powerProblem } from '../nodes/fence.ts'
-import type { Inquiry } from '../nodes/session.ts'
 import { hereAmong, observeNodes, observeOnce } from '../observe.ts'
 import { claimedRefusal, type Parts } from '../operate.ts'
 import {
@@ -39,6 +38,7 @@ import {
 import type { Population } from '../store/records.ts'
 import { StoreError } from '../store/store.ts'
 import { leftHalfDone } from '../take-up.ts'
+import { PROCESSES } from './inquiries.ts'
 import { type Input, type Operation, requiredWord, words } from './operation.ts'
 
 const NODE_COLUMNS: readonly Column[] = [
@@ -53,9 +53,6 @@ const NODE_COLUMNS: readonly Column[] = [
   { key: 'updated', title: 'UPDATED', help: 'when node update last recorded this, by the clock of who did' },
   { key: 'notes', title: 'NOTES', help: 'confirmed down, or in maintenance: by whom, since when and why' },
 ]
-
-/** What a node runs is more than what its libvirt lists. */
-const PROCESSES: Inquiry = { paths: [], devices: [], processes: true }
 
 const SCAN_COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the node that shows the domain' },

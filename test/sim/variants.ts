@@ -308,7 +308,9 @@ export const variants: readonly Variant[] = [
   {
     why: 'QEMUs that libvirt does not list are not counted',
     within: 1000,
-    edits: [edit('operations/domain.ts', '{ paths: [], devices: [], processes: true }', '{ paths: [], devices: [] }')],
+    edits: [
+      edit('operations/inquiries.ts', '{ paths: [], devices: [], processes: true }', '{ paths: [], devices: [] }'),
+    ],
   },
   {
     why: 'the host uuid is not compared',
