@@ -8,7 +8,7 @@ import type { Disk } from './core/domain.ts'
 import { exclusiveDisks, isDomainName } from './core/domain-xml.ts'
 import { violations } from './core/invariants.ts'
 import type { Ledger, Reservation } from './core/ledger.ts'
-import { isConfirmedDown, type Node, type SilentNode } from './core/node.ts'
+import { isConfirmedDown, type Node, type NodeRecord, type SilentNode } from './core/node.ts'
 import type { Plan } from './core/plan/plan.ts'
 import { type Refusal, refuse, refuseSilent } from './core/refusal.ts'
 import { arrivalOf, nodesOf, type Step } from './core/step.ts'
@@ -111,7 +111,10 @@ async function attempt(
 ): Promise<Report> {
   const identity = known ?? (await identify(parts, change.domain))
   if (identity === undefined) return changeUnknown(parts, change, mode)
-  const { acquired, settled } = await takeClaim(parts, await claimRequest(parts, identity, change.verb), untilMs)
+  const records = await parts.home.records.nodes()
+  parts.nodes.approach([...records.values()])
+  const request = await claimRequest(parts, identity, change.verb, records)
+  const { acquired, settled } = await takeClaim(parts, request, untilMs)
   if ('heldBy' in acquired) return withEarlier(settled, heldReport(change.domain, acquired.heldBy, settled))
   let other: ClaimIdentity | undefined
   const report = await underClaim(acquired.claim, async claim => {
@@ -372,8 +375,14 @@ function identityIn(cluster: Cluster, name: string, known?: string): ClaimIdenti
   return { ...(described === undefined ? { disks: [] } : identityOf(described)), name, uuid }
 }
 
-export async function claimRequest(parts: Parts, identity: ClaimIdentity, verb: string): Promise<ClaimRequest> {
-  const here = hereAmong(await parts.home.records.nodes(), parts.hereId)
+/** `records`: the nodes, where they were read already. */
+export async function claimRequest(
+  parts: Parts,
+  identity: ClaimIdentity,
+  verb: string,
+  records?: ReadonlyMap<string, NodeRecord>,
+): Promise<ClaimRequest> {
+  const here = hereAmong(records ?? (await parts.home.records.nodes()), parts.hereId)
   return { identity, verb, ...(here === undefined ? {} : { node: here }) }
 }
 

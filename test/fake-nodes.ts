@@ -85,6 +85,8 @@ export class FakeNodes implements Nodes {
     this.#faults.set(node, [...faults])
   }
 
+  approach(): void {}
+
   async look(records: readonly NodeRecord[], inquiries: ReadonlyMap<string, Inquiry> = new Map()): Promise<Look> {
     await this.beforeLook()
     this.inquiries = inquiries

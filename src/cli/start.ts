@@ -3,7 +3,7 @@
  * commands' work. The compiled code lies in the private runtime folder of this machine, under the names of this very build and
  * this very Node.js, because V8 itself would take code of another build whose text is equally long.
  */
-import { mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { Script } from 'node:vm'
@@ -39,7 +39,12 @@ async function start(): Promise<void> {
   const module: { exports: Program } = { exports: { run: async () => 1 } }
   script.runInThisContext()(module.exports, createRequire(file), module, file, __dirname)
   const status = await module.exports.run(argv, HAVIRT_VERSION)
-  if (cachedData === undefined || script.cachedDataRejected) keep(compiled, script)
+  const news = `${compiled}.${argv
+    .filter(word => /^[a-z-]{2,20}$/.test(word))
+    .slice(0, 2)
+    .join('.')}`
+  if (cachedData === undefined || script.cachedDataRejected || (status === 0 && !existsSync(news)))
+    keep(compiled, news, script)
   // Said outright: an ssh that lingers must not keep the command. Writes to files, pipes and terminals are done by now.
   process.exit(status)
 }
@@ -54,12 +59,16 @@ function readPrivate(file: string): Buffer | undefined {
   }
 }
 
-/** For the next command. That it cannot be kept is no error of this one. */
-function keep(file: string, script: Script): void {
+/**
+ * For the next command, with what was compiled before. `mark` says that this verb's code is among it, which V8 compiles when it is
+ * first called. That it cannot be kept is no error of this command.
+ */
+function keep(file: string, mark: string, script: Script): void {
   try {
     mkdirSync(join(file, '..'), { recursive: true, mode: 0o700 })
     const fresh = `${file}.${process.pid}`
     writeFileSync(fresh, script.createCachedData(), { flag: 'wx', mode: 0o600 })
     renameSync(fresh, file)
+    writeFileSync(mark, '')
   } catch {}
 }

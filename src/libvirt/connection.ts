@@ -104,6 +104,7 @@ export class Connection {
   #keepaliveTimer: NodeJS.Timeout | undefined
   #unansweredPings = 0
   #lastSerial = 0
+  #gathering = false
   #failure: Error | undefined
   #finish: (error: Error) => void = () => undefined
   /** Resolves, never rejects, with the reason once the connection is over. */
@@ -183,8 +184,20 @@ export class Connection {
       const pending = this.#waiting.shift()
       if (pending === undefined) return
       this.#inFlight.set(pending.serial, pending)
+      this.#gather()
       this.#stream.write(pending.bytes)
     }
+  }
+
+  /** What is asked at the same moment goes in one write: through ssh, each write wakes up three processes. */
+  #gather(): void {
+    if (this.#gathering) return
+    this.#gathering = true
+    this.#stream.cork()
+    process.nextTick(() => {
+      this.#gathering = false
+      this.#stream.uncork()
+    })
   }
 
   #abandon(serial: number, name: string, timeoutMs: number): void {

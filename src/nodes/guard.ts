@@ -44,7 +44,7 @@ const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4 peer=$5 host=$6; shift 6
 fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
 folder=/run/havirt/guard kept=/var/lib/havirt/guard
-mkdir -p "$folder" || fail "cannot make $folder" 94
+[ -d "$folder" ] || mkdir -p "$folder" || fail "cannot make $folder" 94
 grep -qxF "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
 exec 9>>"$folder/$uuid.lock" || fail "cannot open the lock" 94
 [ "$mode" = nolock ] || flock -w ${LOCK_WAIT_SECONDS} 9 || fail "another command for this domain still runs here" 96

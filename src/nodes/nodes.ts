@@ -39,6 +39,8 @@ export interface Introduction {
 
 /** Everything that havirt does to nodes. Real ones here, simulated ones in sim/. */
 export interface Nodes {
+  /** Begins to connect to them, for a look that comes soon and tells what became of it. */
+  approach(records: readonly NodeRecord[]): void
   /** Asks all of them at once. Never rejects: a node that does not answer is a value. */
   look(records: readonly NodeRecord[], inquiries?: ReadonlyMap<string, Inquiry>): Promise<Look>
   /** One domain's state on one node; `absent` when it is not active there, undefined when the node did not answer. */
@@ -106,10 +108,16 @@ export class RealNodes implements Nodes {
     this.#concurrency = settings.concurrency
   }
 
+  approach(records: readonly NodeRecord[]): void {
+    for (const record of records.slice(0, this.#concurrency)) this.#session(record).approach()
+  }
+
   async look(records: readonly NodeRecord[], inquiries: ReadonlyMap<string, Inquiry> = new Map()): Promise<Look> {
-    const sessions = records.map(record => this.#session(record))
+    // The machine itself answers soonest, and to start a process for it holds up the others.
+    const ordered = [...records].sort((a, b) => Number(this.#isHere(a)) - Number(this.#isHere(b)))
+    const sessions = ordered.map(record => this.#session(record))
     const marks = sessions.map(session => session.events.length)
-    const seen = await eachWithin(this.#concurrency, records, async (record, at) => {
+    const seen = await eachWithin(this.#concurrency, ordered, async (record, at) => {
       const answer = await sessions[at]?.look(inquiries.get(record.name))
       return [record.name, answer as UpNode | SilentNode] as const
     })

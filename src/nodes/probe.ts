@@ -40,13 +40,14 @@ processes() {
   set -f
   [ -z "$found" ] || grep -zaHsE -A1 --no-group-separator -e '^-(uuid|name|m|smp|blockdev|drive)$' $found | tr '\\0\\n' '\\n '
 }
-volumes=
+volumes= paths=
 for word in "$@"; do
   name=\${word#*=}
   case $word in
     device=*) found=no; [ -e "/sys/class/net/$name" ] && found=yes; printf 'device\\t%s\\t%s\\n' "$name" "$found" ;;
     volumes=*) volumes=$(virsh -r -c "$uri" "$name") ;;
     processes) processes ;;
+    paths) paths=$(cat) ;;
   esac
 done 2>/dev/null
 more=
@@ -54,7 +55,7 @@ for line in $volumes; do
   printf 'volume\\t%s\\n' "$line"
   case $line in /*) more=$more$line$IFS ;; esac
 done
-set -- $(cat) $more
+set -- $paths $more
 if [ $# -gt 0 ]; then
   facts=$(stat -L -c 'path	%t	%T	%F	%n' -- "$@" 2>/dev/null)
   [ -z "$facts" ] || printf '%s\\n' "$facts"
@@ -76,6 +77,7 @@ export function probeLine(question: ProbeQuestion, uri: string): { line: string;
     ...question.devices.map(device => `device=${device}`),
     ...(question.volumes.length > 0 ? [`volumes=${volumeCommands(question.volumes)}`] : []),
     ...(question.processes ? ['processes'] : []),
+    ...(question.paths.length > 0 ? ['paths'] : []),
   ]
   const stdin = unique(question.paths).map(path => `${path}\n`)
   return { line: `sh -c ${quote(SCRIPT)} havirt-probe ${words.map(quote).join(' ')}`, stdin: stdin.join('') }

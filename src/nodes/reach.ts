@@ -21,7 +21,7 @@ export function localReach(uri: string, socketFolder = SYSTEM_SOCKET_FOLDER): Re
     uri,
     dialers: access => socketNames(uri, access).map(name => unixSocket(join(socketFolder, name))),
     // Node.js gives a child a socket for its input, which nobody can open as /dev/stdin; behind cat it is a pipe.
-    run: (line, options) => run('sh', ['-c', options.stdin === undefined ? line : `cat | ${line}`], options),
+    run: (line, options) => run('sh', ['-c', options.stdin ? `cat | ${line}` : line], options),
   }
 }
 
@@ -42,7 +42,9 @@ export function sshReach(ssh: Ssh, node: string, uri: string): Reach {
 function ensuring(ssh: Ssh, node: string, dial: Dialer): Dialer {
   return async signal => {
     try {
-      return await dial(signal)
+      const stream = await dial(signal)
+      ssh.lives(node)
+      return stream
     } catch {
       await ssh.ensureMaster(node)
       return dial(signal)

@@ -3,12 +3,11 @@
  * follow, and hears lifecycle events in between. A node that does not answer in time is a value, never an exception.
  */
 import type { Domain } from '../core/domain.ts'
-import { exclusiveDisks, parseDomain } from '../core/domain-xml.ts'
+import { exclusiveDisks } from '../core/domain-xml.ts'
 import type { End } from '../core/migration.ts'
 import {
   type CpuVerdict,
   type DomainOnNode,
-  type DomainState,
   isPresent,
   type NodeRecord,
   type SilentNode,
@@ -19,21 +18,19 @@ import {
   type Access,
   type Connection,
   ConnectionError,
-  DOMAIN_STATES,
-  domainStats,
   errorCode,
   LibvirtError,
   type LifecycleEvent,
-  listDomains,
   openConnection,
   procedures,
   type TypedParams,
-  type WireDomain,
 } from '../libvirt/index.ts'
-import { type HostCapabilities, parseCapabilities } from './capabilities.ts'
+import { parseCapabilities } from './capabilities.ts'
+import { activeOn, domainsOn, networksOn, poolsOn, SHUTOFF, stateName } from './listing.ts'
 import { type ProbeAnswer, type ProbeQuestion, parseProbe, probeLine } from './probe.ts'
 import { asDomain, type QemuProcess, unlistedOf } from './qemu-process.ts'
 import type { Reach } from './reach.ts'
+import { activeAmong, withStrays } from './strays.ts'
 
 /** A CPU to compare, with the parts of the definition that libvirt's comparison wants. */
 export interface CpuQuestion {
@@ -57,8 +54,6 @@ export interface Inquiry {
   readonly cpu?: CpuQuestion
 }
 
-/** virConnectListNetworksFlags and virConnectListStoragePoolsFlags: only active ones. */
-const LIST_ACTIVE = 2
 const IMPATIENT_MS = 1000
 const NOTHING_ASKED = { paths: new Map(), devices: new Map() }
 
@@ -67,8 +62,10 @@ export class Session {
   readonly #record: Pick<NodeRecord, 'name' | 'hostUuid'>
   readonly #timeoutMs: number
   #connection: Promise<Connection> | undefined
-  /** The connection at whose end the recorded machine is. */
-  #isNode: Connection | undefined
+  /** What does not change at the end of one connection, which is the recorded machine: asked once. */
+  #machine: { readonly of: Connection; readonly facts: Promise<Machine> } | undefined
+  /** What the last look found there. */
+  #listed: readonly DomainOnNode[] | undefined
   readonly #events: LifecycleEvent[] = []
   /** It kept us waiting before: while this command runs it gets less time, and unreachable it is either way. */
   #keptWaiting = false
@@ -88,13 +85,16 @@ export class Session {
   /** Everything about the node, within the deadline. Unreachable: no libvirt answered. Busy: it did, but not to the list. */
   async look(inquiry?: Inquiry): Promise<UpNode | SilentNode> {
     let opened = false
+    const over = new AbortController()
+    const asked = this.#inquire(inquiry, over.signal)
     try {
       return await this.#inTime(async () => {
         const connection = await this.#open()
         opened = true
-        return await this.#ask(connection, inquiry)
+        return await this.#ask(connection, inquiry, asked)
       })
     } catch (error) {
+      over.abort()
       this.close()
       this.#keptWaiting ||= error instanceof ConnectionError && error.kind === 'timeout'
       return silent(opened ? 'busy' : 'unreachable', this.#record.name, error)
@@ -130,6 +130,16 @@ export class Session {
     }
   }
 
+  /** Begins to open the connection, for a look that comes soon. What becomes of it, that look tells. */
+  approach(): void {
+    const opening = this.#open()
+    const drop = () => {
+      if (this.#listed === undefined && this.#connection === opening) this.#connection = undefined
+    }
+    // A look dials again then, but none after the first: what happened in between would not be heard (rule 5).
+    opening.then(({ closed }) => closed).then(drop, drop)
+  }
+
   close(): void {
     const connection = this.#connection
     this.#connection = undefined
@@ -142,10 +152,7 @@ export class Session {
   /** Rule 7: an alias may lead to another machine by the time that it is dialled again, and that one's word is worth nothing. */
   async #openToNode(): Promise<Connection> {
     const connection = await this.#open()
-    if (this.#isNode !== connection) {
-      const { xml } = await connection.call(procedures.connectGetCapabilities, undefined)
-      this.#checkIdentity(connection, parseCapabilities(xml))
-    }
+    await this.#machineAt(connection)
     return connection
   }
 
@@ -158,6 +165,30 @@ export class Session {
     const connection = await this.#dial('readOnly')
     await connection.onLifecycle(event => this.#events.push(event))
     return connection
+  }
+
+  #machineAt(connection: Connection): Promise<Machine> {
+    if (this.#machine?.of !== connection) this.#machine = { of: connection, facts: this.#recordedMachine(connection) }
+    return this.#machine.facts
+  }
+
+  /** Rule 7: an alias that leads to another machine must not pass for the node. */
+  async #recordedMachine(connection: Connection): Promise<Machine> {
+    const [{ xml }, info] = await Promise.all([
+      connection.call(procedures.connectGetCapabilities, undefined),
+      connection.call(procedures.nodeGetInfo, undefined),
+    ])
+    const host = parseCapabilities(xml)
+    const { hostUuid: expected } = this.#record
+    if (expected !== '' && host.hostUuid !== expected)
+      throw new StrangerError(`another machine answered: host uuid ${host.hostUuid}, recorded ${expected}`)
+    return {
+      hostUuid: host.hostUuid,
+      cpuModel: host.cpuModel || info.model,
+      cpus: info.cpus,
+      memoryMiB: Math.floor(info.memoryKiB / 1024),
+      hostCpu: host.cpu,
+    }
   }
 
   async #dial(access: Access): Promise<Connection> {
@@ -187,94 +218,57 @@ export class Session {
     return Promise.race([result, late]).finally(() => clearTimeout(timer))
   }
 
-  async #ask(connection: Connection, inquiry: Inquiry | undefined): Promise<UpNode> {
-    const listed = this.#domains(connection)
-    const [host, info, free, networks, pools, domains, probe, cpu] = await Promise.all([
-      connection.call(procedures.connectGetCapabilities, undefined).then(({ xml }) => parseCapabilities(xml)),
-      connection.call(procedures.nodeGetInfo, undefined),
+  async #ask(connection: Connection, inquiry: Inquiry | undefined, asked: Asked): Promise<UpNode> {
+    const listed = domainsOn(connection)
+    const [machine, free, networks, pools, domains, probe, cpu] = await Promise.all([
+      this.#machineAt(connection),
       connection.call(procedures.nodeGetFreeMemory, undefined),
-      names(connection.call(procedures.connectListAllNetworks, { needResults: 1, flags: LIST_ACTIVE }), 'networks'),
-      names(connection.call(procedures.connectListAllStoragePools, { needResults: 1, flags: LIST_ACTIVE }), 'pools'),
+      networksOn(connection),
+      poolsOn(connection),
       listed,
-      inquiry === undefined ? undefined : this.#inquire(inquiry, listed),
+      inquiry === undefined ? undefined : this.#whole(inquiry, asked, listed),
       inquiry?.cpu === undefined ? undefined : this.#compare(inquiry.cpu),
     ])
-    this.#checkIdentity(connection, host)
-    const asked = await this.#withUnlisted(connection, domains, probe)
+    this.#listed = domains
     return {
       state: 'up',
-      hostUuid: host.hostUuid,
-      cpuModel: host.cpuModel || info.model,
-      cpus: info.cpus,
-      memoryMiB: Math.floor(info.memoryKiB / 1024),
+      ...machine,
       freeMemoryMiB: Math.floor(free.freeBytes / 1024 / 1024),
       networks,
       pools,
-      hostCpu: host.cpu,
       ...(cpu === undefined ? {} : { cpu }),
-      ...asked,
+      ...(await this.#withUnlisted(connection, domains, probe)),
     }
   }
 
-  /** Rule 7: an alias that leads to another machine must not pass for the node. */
-  #checkIdentity(connection: Connection, { hostUuid }: HostCapabilities): void {
-    const { hostUuid: expected } = this.#record
-    if (expected !== '' && hostUuid !== expected)
-      throw new StrangerError(`another machine answered: host uuid ${hostUuid}, recorded ${expected}`)
-    this.#isNode = connection
+  /** Sends the question to the script before libvirt has listed anything: what is held is taken from the last look. */
+  #inquire(inquiry: Inquiry | undefined, abort: AbortSignal): Asked {
+    const early = inquiry !== undefined && (inquiry.held !== true || this.#listed !== undefined)
+    const question = early ? questionOf(inquiry, this.#listed ?? []) : NOTHING_TO_ASK
+    const answer = isNothing(question) ? Promise.resolve(undefined) : this.#probe(question, abort)
+    // The look may have failed by the time that this does.
+    answer.catch(() => undefined)
+    return { question, answer }
   }
 
-  async #domains(connection: Connection): Promise<DomainOnNode[]> {
-    const list = (flags: number) => connection.call(procedures.connectListAllDomains, { needResults: 1, flags })
-    const [all, persistent, autostart, saved, snapshots, stats] = await Promise.all([
-      list(0),
-      list(listDomains.persistent).then(uuids),
-      list(listDomains.autostart).then(uuids),
-      // Drivers without saved images or snapshots say so; they have none.
-      list(listDomains.managedSave).then(uuids, noneIfUnsupported),
-      list(listDomains.hasSnapshot).then(uuids, noneIfUnsupported),
-      states(connection),
-    ])
-    const described = all.domains.map(async domain => {
-      const seen = stats.get(domain.uuid) ?? (await stateOf(connection, domain))
-      if (seen === undefined) return undefined
-      const definition = await definitionOf(connection, domain)
-      if (definition === 'gone') return undefined
-      return {
-        name: domain.name,
-        uuid: domain.uuid,
-        state: stateName(seen.state),
-        stateReason: seen.reason,
-        active: domain.id >= 0 || (seen.state !== SHUTOFF && seen.state !== 0),
-        persistent: persistent.has(domain.uuid),
-        autostart: autostart.has(domain.uuid),
-        managedSave: saved.has(domain.uuid),
-        snapshots: snapshots.has(domain.uuid),
-        ...sizes(definition),
-      }
-    })
-    return (await Promise.all(described)).filter(domain => domain !== undefined)
+  /** The script's answer, with what the domains hold that are there now and were not when it was asked. */
+  async #whole(
+    inquiry: Inquiry,
+    { question, answer }: Asked,
+    listed: Promise<readonly DomainOnNode[]>,
+  ): Promise<Probed | undefined> {
+    const more = beyond(questionOf(inquiry, inquiry.held === true ? await listed : []), question)
+    if (isNothing(more)) return answer
+    const [first, rest] = await Promise.all([answer, this.#probe(more)])
+    if (first === undefined || 'problem' in rest) return rest
+    return 'problem' in first ? first : { ...first, paths: new Map([...first.paths, ...rest.paths]) }
   }
 
-  /** The question to the script; `listed` is waited for only where it says what to ask. */
-  async #inquire(inquiry: Inquiry, listed: Promise<readonly DomainOnNode[]>): Promise<Probed | undefined> {
-    const { paths, devices, volumes = [], processes = false, held = false } = inquiry
-    const holding = held ? heldBy(await listed) : NOTHING_HELD
-    const question = {
-      paths: [...paths, ...holding.paths],
-      devices,
-      volumes: [...new Set([...volumes, ...holding.volumes])],
-      processes,
-    }
-    const idle = !processes && [question.paths, devices, question.volumes].every(list => list.length === 0)
-    return idle ? undefined : this.#probe(question)
-  }
-
-  async #probe(question: ProbeQuestion): Promise<Probed> {
+  async #probe(question: ProbeQuestion, abort?: AbortSignal): Promise<Probed> {
     const odd = [...question.paths, ...question.devices, ...question.volumes].find(isOdd)
     if (odd !== undefined) return { problem: `the name ${JSON.stringify(odd)} holds a line break or tab` }
     const { line, stdin } = probeLine(question, this.#reach.uri)
-    const exit = await this.#reach.run(line, { stdin, timeoutMs: this.#timeoutMs })
+    const exit = await this.#reach.run(line, { stdin, timeoutMs: this.#timeoutMs, abort })
     const answer = parseProbe(exit.stdout, question, this.#record.name)
     return answer ?? { problem: exit.stderr.trim() || 'it gave no whole answer' }
   }
@@ -300,9 +294,7 @@ export class Session {
    * libvirt's next list, or has no process after that.
    */
   async #confirm(connection: Connection, suspects: readonly QemuProcess[]): Promise<Confirmed> {
-    const active = uuids(
-      await connection.call(procedures.connectListAllDomains, { needResults: 1, flags: listDomains.active }),
-    )
+    const active = await activeOn(connection)
     const { paths } = heldIn(suspects.flatMap(each => asDomain(each) ?? []))
     const probe = await this.#probe({ paths, devices: [], volumes: [], processes: true })
     if ('problem' in probe) return probe
@@ -337,12 +329,47 @@ export class Session {
   }
 }
 
+type Machine = Pick<UpNode, 'hostUuid' | 'cpuModel' | 'cpus' | 'memoryMiB' | 'hostCpu'>
+
+/** A question that is on its way. */
+interface Asked {
+  readonly question: ProbeQuestion
+  readonly answer: Promise<Probed | undefined>
+}
+
 /** What the script answered, or why it did not. */
 type Probed = ProbeAnswer | { readonly problem: string }
 
 type Confirmed = { readonly strays: readonly QemuProcess[]; readonly paths: UpNode['paths'] } | { problem: string }
 
-const NOTHING_HELD = { paths: [], volumes: [] }
+const NOTHING_TO_ASK: ProbeQuestion = { paths: [], devices: [], volumes: [], processes: false }
+
+function isNothing({ paths, devices, volumes, processes }: ProbeQuestion): boolean {
+  return !processes && [paths, devices, volumes].every(list => list.length === 0)
+}
+
+/** The inquiry as the script takes it, where these domains are on the node. */
+function questionOf(inquiry: Inquiry, listed: readonly DomainOnNode[]): ProbeQuestion {
+  const { paths, devices, volumes = [], processes = false, held = false } = inquiry
+  const holding = heldBy(held ? listed : [])
+  return {
+    paths: [...new Set([...paths, ...holding.paths])],
+    devices,
+    volumes: [...new Set([...volumes, ...holding.volumes])],
+    processes,
+  }
+}
+
+/** What of the question was not asked yet. */
+function beyond(wanted: ProbeQuestion, asked: ProbeQuestion): ProbeQuestion {
+  const fresh = (names: readonly string[], known: readonly string[]) => names.filter(name => !known.includes(name))
+  return {
+    paths: fresh(wanted.paths, asked.paths),
+    devices: fresh(wanted.devices, asked.devices),
+    volumes: fresh(wanted.volumes, asked.volumes),
+    processes: wanted.processes && !asked.processes,
+  }
+}
 
 /** The script's answer is lines of words. */
 function isOdd(name: string): boolean {
@@ -357,42 +384,6 @@ function heldBy(domains: readonly DomainOnNode[]) {
 function heldIn(definitions: readonly Domain[]): { paths: string[]; volumes: string[] } {
   const { paths, volumes } = placesOf(definitions.flatMap(exclusiveDisks))
   return { paths: paths.filter(name => !isOdd(name)), volumes: volumes.filter(name => !isOdd(name)) }
-}
-
-function activeAmong(domains: readonly DomainOnNode[]): Set<string> {
-  return new Set(domains.filter(({ active }) => active).map(({ uuid }) => uuid))
-}
-
-/** A stray takes the place of what libvirt shows as off under its uuid; beside what libvirt shows as running it is one more. */
-function withStrays(listed: readonly DomainOnNode[], strays: readonly QemuProcess[]): DomainOnNode[] {
-  const active = activeAmong(listed)
-  const replaced = new Set(strays.map(({ uuid }) => uuid).filter(uuid => !active.has(uuid)))
-  const known = new Map(listed.map(domain => [domain.uuid, domain]))
-  return [
-    ...listed.filter(({ uuid }) => !replaced.has(uuid)),
-    ...strays.map(stray => strayDomain(stray, replaced.has(stray.uuid) ? known.get(stray.uuid) : undefined)),
-  ]
-}
-
-/** Its disks are those that it opened, not those of a definition that may have changed since. */
-function strayDomain(stray: QemuProcess, off: DomainOnNode | undefined): DomainOnNode {
-  const { pid, name, uuid, vcpus, memoryMiB, problem } = stray
-  const definition = asDomain(stray)
-  return {
-    name,
-    uuid,
-    state: 'running',
-    stateReason: 0,
-    active: true,
-    persistent: off?.persistent ?? false,
-    autostart: off?.autostart ?? false,
-    managedSave: off?.managedSave ?? false,
-    snapshots: off?.snapshots ?? false,
-    vcpus,
-    memoryMiB,
-    ...(definition === undefined ? { problem: problem ?? 'its disks are not known' } : { definition }),
-    unlistedPid: pid,
-  }
 }
 
 class StrangerError extends Error {}
@@ -418,78 +409,4 @@ function lastWords(error: unknown): string {
   const cause = error instanceof ConnectionError && error.cause instanceof Error ? error.cause : error
   const words = cause instanceof Error ? cause.message : String(cause)
   return words.replace(/^virt-ssh-helper: cannot connect to '[^']*': /, '')
-}
-
-const SHUTOFF = 5
-
-function stateName(state: number): DomainState {
-  return DOMAIN_STATES[state] ?? 'nostate'
-}
-
-function uuids({ domains }: { domains: WireDomain[] }): Set<string> {
-  return new Set(domains.map(({ uuid }) => uuid))
-}
-
-function noneIfUnsupported(error: unknown): Set<string> {
-  if (error instanceof LibvirtError && (error.code === errorCode.noSupport || error.code === errorCode.invalidArg))
-    return new Set()
-  throw error
-}
-
-async function names<K extends string>(answer: Promise<Record<K, { name: string }[]>>, key: K): Promise<string[]> {
-  try {
-    return (await answer)[key].map(({ name }) => name).sort()
-  } catch (error) {
-    // A host without the network or storage driver has none of them.
-    if (error instanceof LibvirtError && error.code === errorCode.noSupport) return []
-    throw error
-  }
-}
-
-/** All states in one call; NOWAIT, so that one hung domain does not hide the others. */
-async function states(connection: Connection): Promise<Map<string, { state: number; reason: number }>> {
-  const { records } = await connection.call(procedures.connectGetAllDomainStats, {
-    domains: [],
-    stats: domainStats.state,
-    flags: domainStats.noWait,
-  })
-  return new Map(
-    records.map(({ domain, params }) => [
-      domain.uuid,
-      { state: Number(params['state.state'] ?? 0), reason: Number(params['state.reason'] ?? 0) },
-    ]),
-  )
-}
-
-async function stateOf(
-  connection: Connection,
-  domain: WireDomain,
-): Promise<{ state: number; reason: number } | undefined> {
-  try {
-    return await connection.call(procedures.domainGetState, { domain, flags: 0 })
-  } catch (error) {
-    return goneOr(error, undefined)
-  }
-}
-
-async function definitionOf(connection: Connection, domain: WireDomain): Promise<Domain | Error | 'gone'> {
-  try {
-    const { xml } = await connection.call(procedures.domainGetXMLDesc, { domain, flags: 0 })
-    return parseDomain(xml)
-  } catch (error) {
-    if (error instanceof ConnectionError) throw error
-    return goneOr(error, error instanceof Error ? error : new Error(String(error)), 'gone' as const)
-  }
-}
-
-/** A domain may end between the list and the question: then `ifGone`; otherwise `instead`, or the error itself. */
-function goneOr<T, G = T>(error: unknown, instead: T, ifGone?: G): T | G {
-  if (error instanceof LibvirtError && error.code === errorCode.noDomain) return ifGone ?? instead
-  if (instead === undefined) throw error
-  return instead
-}
-
-function sizes(definition: Domain | Error): Pick<DomainOnNode, 'vcpus' | 'memoryMiB' | 'definition' | 'problem'> {
-  if (definition instanceof Error) return { vcpus: 0, memoryMiB: 0, problem: definition.message }
-  return { vcpus: definition.vcpus, memoryMiB: definition.memoryMiB, definition }
 }

@@ -40,6 +40,8 @@ const FORWARDS: readonly { readonly name: string; readonly access: Access; reado
   { name: 'qw', access: 'readWrite', remote: 'virtqemud-sock' },
 ]
 const CONTROL = 'c'
+/** For so long a master is not asked again whether it lives. Should it have ended since, ssh makes a connection of its own. */
+const TRUSTED_MS = 1000
 const LOG = 'log'
 
 /** The masters of one runtime folder. */
@@ -47,6 +49,8 @@ export class Ssh {
   readonly #folder: string
   readonly #settings: SshSettings
   readonly #starting = new Map<string, Promise<void>>()
+  /** When each master was last seen alive. */
+  readonly #livedAtMs = new Map<string, number>()
 
   /** `runtimeFolder` must be private to us, see {@link privateFolder}. */
   constructor(runtimeFolder: string, settings: SshSettings) {
@@ -62,15 +66,23 @@ export class Ssh {
   /** Makes sure that a master lives. Rejects with {@link SshError} in ssh's own words. */
   async ensureMaster(node: string): Promise<void> {
     checkName(node)
-    if (await accepts(this.#current(node, CONTROL))) return
-    const starting = this.#starting.get(node) ?? this.#startMaster(node).finally(() => this.#starting.delete(node))
-    this.#starting.set(node, starting)
-    await starting
+    if (!(await accepts(this.#current(node, CONTROL)))) {
+      const starting = this.#starting.get(node) ?? this.#startMaster(node).finally(() => this.#starting.delete(node))
+      this.#starting.set(node, starting)
+      await starting
+    }
+    this.lives(node)
+  }
+
+  /** Somebody just got through by the node's master. */
+  lives(node: string): void {
+    this.#livedAtMs.set(node, performance.now())
   }
 
   /** Runs one line in the node's shell through its master. Status 255 is ssh's own: the line may have run or not. */
   async run(node: string, line: string, options: RunOptions): Promise<Exit> {
-    await this.ensureMaster(node)
+    checkName(node)
+    if (!this.#isTrusted(node)) await this.ensureMaster(node)
     return run('ssh', [...this.#clientOptions(node), '--', node, line], options)
   }
 
@@ -93,8 +105,14 @@ export class Ssh {
   /** Ends the node's master, if there is one: after it led to the wrong host, or when the node is removed. */
   async forget(node: string): Promise<void> {
     checkName(node)
+    this.#livedAtMs.delete(node)
     await run('ssh', ['-S', this.#current(node, CONTROL), '-O', 'exit', '--', node], { timeoutMs: 2000 })
     await rm(join(this.#folder, node), { recursive: true, force: true })
+  }
+
+  #isTrusted(node: string): boolean {
+    const livedAtMs = this.#livedAtMs.get(node)
+    return livedAtMs !== undefined && performance.now() - livedAtMs < TRUSTED_MS
   }
 
   #current(node: string, name: string): string {

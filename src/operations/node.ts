@@ -254,11 +254,12 @@ async function scanNodes(parts: Parts, input: Input): Promise<Report> {
       messages: [NO_NODES],
     }
   const wanted = asked.length === 0 ? [...records.values()] : asked.flatMap(name => records.get(name) ?? [])
-  const observed = { nodes: await observeNodes(parts, wanted, PROCESSES) }
-  const before = new Map(
-    await Promise.all(wanted.map(async ({ name }) => [name, await parts.home.records.population(name)] as const)),
-  )
-  const seen = scanReport(observed, before, input.options['all'] === true)
+  const [nodes, before] = await Promise.all([
+    observeNodes(parts, wanted, PROCESSES),
+    Promise.all(wanted.map(async ({ name }) => [name, await parts.home.records.population(name)] as const)),
+  ])
+  const observed = { nodes }
+  const seen = scanReport(observed, new Map(before), input.options['all'] === true)
   const report = { ...seen, messages: [...seen.messages, ...leftHalfDone(await parts.claims.list())] }
   return recorded(report, () => recordPopulations(parts, observed))
 }

@@ -28,6 +28,8 @@ export class SimNodes implements Nodes {
     this.#process = process
   }
 
+  approach(): void {}
+
   look(records: readonly NodeRecord[], inquiries?: ReadonlyMap<string, Inquiry>): Promise<Look> {
     const sessions = records.map(record => this.#session(record))
     const marks = sessions.map(session => session.mark)

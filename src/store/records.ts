@@ -24,9 +24,13 @@ const POPULATION = 'population'
 const CLUSTER = 'cluster'
 /** How often a write is tried again when somebody else wrote the same record in between. */
 const ATTEMPTS = 20
+/** More than one command reads; what runs for months must not keep them all. */
+const KNOWN_TEXTS = 5000
 
 export class Records {
   readonly #store: Store
+  /** The values of texts that were read before: most records are read several times by one command. Nobody changes a value. */
+  readonly #values = new Map<string, unknown>()
 
   constructor(store: Store) {
     this.#store = store
@@ -134,10 +138,18 @@ export class Records {
   }
 
   #understood<T>(key: string, found: Versioned, check: (value: unknown) => boolean): T | undefined {
-    const value = parsed(key, found)
+    const value = this.#valueOf(key, found)
     if (isRemoved(value)) return undefined
     if (!check(value)) throw damaged(key, found, 'it does not hold what it should')
     return value as T
+  }
+
+  #valueOf(key: string, found: Versioned): unknown {
+    if (this.#values.has(found.text)) return this.#values.get(found.text)
+    const value = parsed(key, found)
+    if (this.#values.size === KNOWN_TEXTS) this.#values.clear()
+    this.#values.set(found.text, value)
+    return value
   }
 }
 

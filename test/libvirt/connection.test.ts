@@ -65,6 +65,18 @@ describe('calls', () => {
     expect(await call).toEqual({ domain: A_DOMAIN })
   })
 
+  test('what is asked at the same moment goes out in one write', async () => {
+    const peer = peered()
+    const writes: number[] = []
+    peer.stream._writev = (chunks, done) => {
+      writes.push(chunks.length)
+      done()
+    }
+    for (let i = 0; i < 3; i++) version(peer)
+    await arrive()
+    expect(writes).toEqual([3])
+  })
+
   test('answers that come in another order reach their own callers', async () => {
     const { connection, peer } = peered()
     const calls = [connection.call(connectGetVersion, undefined), connection.call(connectGetHostname, undefined)]

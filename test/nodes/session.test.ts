@@ -2,7 +2,8 @@
 import { join } from 'node:path'
 import type { Duplex } from 'node:stream'
 import { duplexPair } from 'node:stream'
-import { afterEach, describe, expect, test } from 'vitest'
+import { setImmediate } from 'node:timers/promises'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import type { SilentNode, UpNode } from '../../src/core/node.ts'
 import { ConnectionError, type Dialer, unixSocket } from '../../src/libvirt/index.ts'
 import type { Reach } from '../../src/nodes/reach.ts'
@@ -106,6 +107,20 @@ describe('a node that answers', () => {
     expect(session.events.slice(mark).map(({ domain }) => domain.name)).toEqual(['web'])
   })
 
+  test('says once who it is and what it has, and for each look what it runs', async () => {
+    const calls: (string | undefined)[] = []
+    const { session } = serve({
+      misbehave: call => {
+        calls.push(call.name)
+        return undefined
+      },
+    })
+    const [first, second] = [up(await session.look()), up(await session.look())]
+    expect(second).toEqual(first)
+    const times = (name: string) => calls.filter(each => each === name).length
+    expect(['connectGetCapabilities', 'nodeGetInfo', 'connectGetAllDomainStats'].map(times)).toEqual([1, 1, 2])
+  })
+
   test('and has no networks, pools, saved images or snapshots, because its driver knows none', async () => {
     const refuse = () => {
       throw new Refusal({ code: 3, message: 'this function is not supported by the connection driver' })
@@ -129,6 +144,52 @@ describe('a node that answers', () => {
       expect(up(await serve().session.look({ paths: [path], devices: [] })).inquiryProblem).toContain(
         'line break or tab',
       )
+  })
+})
+
+describe('a node that is approached', () => {
+  test('is looked at over the connection that was begun', async () => {
+    const { server, session } = serve()
+    session.approach()
+    up(await session.look())
+    expect(server.clients).toBe(1)
+  })
+
+  test('and does not answer then is dialled again for the look', async () => {
+    let dials = 0
+    const server = new ProtocolServer(ALL_DOMAINS)
+    const session = sessionOf(
+      reachBy(async signal => {
+        if (dials++ === 0) throw new ConnectionError('refused', 'nobody listens')
+        return dialerOf(server)(signal)
+      }),
+    )
+    session.approach()
+    await setImmediate()
+    up(await session.look())
+    expect(dials).toBe(2)
+  })
+
+  test('and ends the connection before the look is dialled again; after the look it is busy, since events were missed', async () => {
+    const ends: Duplex[] = []
+    const server = new ProtocolServer(ALL_DOMAINS)
+    const session = sessionOf(
+      reachBy(async () => {
+        const [ours, theirs] = duplexPair()
+        server.serve(theirs as Duplex)
+        ends.push(theirs as Duplex)
+        return ours as Duplex
+      }),
+    )
+    session.approach()
+    await vi.waitFor(() => expect(server.clients).toBe(1))
+    await setImmediate()
+    ends[0]?.end()
+    await setImmediate()
+    up(await session.look())
+    ends[1]?.end()
+    await setImmediate()
+    await silent(session, 'busy')
   })
 })
 
@@ -257,6 +318,37 @@ describe('QEMUs that libvirt does not list', () => {
       ['/own', '/srv/web.img', '/srv/db.img'],
       ['/own'],
     ])
+  })
+
+  test('what the last look showed is asked for at once, and only what is new after the list', async () => {
+    const disk = (name: string) =>
+      `<devices><disk type='file'><source file='/srv/${name}.img'/><target dev='vdz'/></disk></devices></domain>`
+    const served = (name: string, uuid: string): ServedDomain => ({
+      name,
+      uuid,
+      xml: domainXml(name, uuid).replace('</domain>', disk(name)),
+      state: 'running',
+    })
+    const servers = [[served('web', WEB)], [served('web', WEB), served('db', DB)]].map(
+      domains => new ProtocolServer({ ...ALL_DOMAINS, domains }),
+    )
+    const asked: string[][] = []
+    const run: Reach['run'] = async (_line, { stdin = '' }) => {
+      asked.push(stdin.split('\n').filter(line => line !== ''))
+      return { status: 0, signal: undefined, stdout: 'end\n', stderr: '', timedOut: false }
+    }
+    const session = sessionOf({
+      ...reachBy(signal => dialerOf(servers.shift() as ProtocolServer)(signal)),
+      run,
+    })
+    const inquiry = { paths: [], devices: [], held: true }
+    up(await session.look())
+    session.close()
+    const { paths } = up(await session.look(inquiry))
+    expect(asked).toEqual([['/srv/web.img'], ['/srv/db.img']])
+    expect([...paths.keys()]).toEqual(['/srv/web.img', '/srv/db.img'])
+    up(await session.look(inquiry))
+    expect(asked.slice(2)).toEqual([['/srv/web.img', '/srv/db.img']])
   })
 })
 

@@ -170,6 +170,16 @@ describe('a command', () => {
     )
   })
 
+  test('by a master that somebody just got through does not ask first whether it lives', async () => {
+    const known = ssh()
+    known.lives('node1')
+    expect(await known.run('node1', 'true', { ...LIMITS, stdin: 'in' })).toMatchObject({ status: 7, stdout: 'in' })
+    expect((await calls()).map(([first]) => first)).toEqual(['-S'])
+    await known.forget('node1')
+    await behave('echo gone >"$LOG"; exit 255')
+    await expect(known.run('node1', 'true', LIMITS)).rejects.toThrow(SshError)
+  })
+
   test('is not sent when there is no master', async () => {
     await behave('exit 255')
     await expect(ssh().run('node1', 'virsh destroy web', LIMITS)).rejects.toThrow(SshError)
