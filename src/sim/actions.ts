@@ -1,9 +1,9 @@
 /** What happens in a schedule, as plain data, and how it is done to a world. */
 
+import type { Random } from '../core/random.ts'
 import { killVirsh } from './libvirtd.ts'
 import { Machine } from './machine.ts'
 import type { Run } from './oracle.ts'
-import type { Random } from './random.ts'
 import type { Host } from './scheduler.ts'
 import { calm, type StoreWeather } from './store.ts'
 import { weatherText } from './weather-text.ts'

@@ -1,8 +1,9 @@
 /** What virsh's verbs do on a machine: time passes, QEMUs change, and an end is told to whoever still listens. */
+
+import type { Random } from '../core/random.ts'
 import { type Call, DISCONNECTED, type Machine } from './machine.ts'
 import { MigrationJob } from './migration-job.ts'
 import { type Cause, type Defined, pausedReason, type Qemu, runningReason } from './qemu.ts'
-import type { Random } from './random.ts'
 import { definitionOf } from './texts.ts'
 import type { World } from './world.ts'
 

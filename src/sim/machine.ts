@@ -1,9 +1,9 @@
 /** One machine, as it truly is: power, libvirtd, the guard's state, its definitions and its QEMU processes. */
 import type { DomainOnNode } from '../core/node.ts'
+import type { Random } from '../core/random.ts'
 import { SimGuard } from './guard.ts'
 import type { MigrationJob } from './migration-job.ts'
 import { type Cause, type Defined, pausedReason, type Qemu, runningReason } from './qemu.ts'
-import type { Random } from './random.ts'
 import { Host, Life } from './scheduler.ts'
 import { definitionOf } from './texts.ts'
 import type { World } from './world.ts'

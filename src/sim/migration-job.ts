@@ -3,9 +3,10 @@
  * a QEMU that waits, memory is copied, the source is paused, the target is told to run, the source is told that it did.
  * The source stands still before the target may run, so that there is one writer at every moment, whatever breaks.
  */
+
+import type { Random } from '../core/random.ts'
 import type { Call, Machine } from './machine.ts'
 import { type Cause, pausedReason, type Qemu, runningReason } from './qemu.ts'
-import type { Random } from './random.ts'
 
 const KEEPALIVE_MS = 30_000
 const LOST = 'error: operation failed: Lost connection to destination host'

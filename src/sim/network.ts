@@ -1,5 +1,5 @@
 /** Cables: every direction between two hosts can be cut by itself. What was sent into a cut waits in TCP until it heals. */
-import type { Random } from './random.ts'
+import type { Random } from '../core/random.ts'
 import type { Host, Scheduler } from './scheduler.ts'
 
 /** TCP gives up what it could not deliver for so long. */

@@ -1,6 +1,7 @@
 /** Plots: a few things that happen one after the other, aimed at the moments when most could go wrong. Plain data, like schedules. */
+
+import type { Random } from '../core/random.ts'
 import type { Action } from './actions.ts'
-import type { Random } from './random.ts'
 import type { Setting } from './world.ts'
 
 /** An action, and how long after the plot began. */

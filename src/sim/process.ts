@@ -1,8 +1,9 @@
 /** One simulated process: a run of havirt. It is the clock of that run, and can be killed between any two of its awaits. */
+
+import type { Random } from '../core/random.ts'
 import type { Clock } from '../store/clock.ts'
 import { begins } from './owner.ts'
 import type { Cause } from './qemu.ts'
-import type { Random } from './random.ts'
 import { type Host, Life, type Scheduler } from './scheduler.ts'
 
 const EPOCH_MS = Date.UTC(2026, 0, 1)

@@ -1,9 +1,10 @@
 /** Runs one schedule from its beginning to its end: a verdict, and what happened in figures. */
+
+import { subStream } from '../core/random.ts'
 import { exitStatus } from '../report.ts'
 import { perform } from './actions.ts'
 import { simConfig } from './home.ts'
 import type { Problem, Run } from './oracle.ts'
-import { subStream } from './random.ts'
 import type { Schedule } from './schedule.ts'
 import { World } from './world.ts'
 

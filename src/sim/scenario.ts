@@ -1,8 +1,9 @@
 /** A scenario: a cluster and a script, run to their end, with the operational log of all that happened. */
+
+import { subStream } from '../core/random.ts'
 import { perform } from './actions.ts'
 import { type ClusterFile, parseCluster, printCluster } from './cluster-file.ts'
 import type { Problem } from './oracle.ts'
-import { subStream } from './random.ts'
 import { runSchedule } from './run.ts'
 import type { Schedule } from './schedule.ts'
 import { parseScript, printScript, type Script } from './script.ts'

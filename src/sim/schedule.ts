@@ -1,7 +1,8 @@
 /** Schedules: what happens when, as plain data, made from a seed. Taking one item away leaves the luck of all others as it was. */
+
+import { type Random, subStream } from '../core/random.ts'
 import type { Action } from './actions.ts'
 import { makePlot, type PlotName } from './plots.ts'
-import { type Random, subStream } from './random.ts'
 import type { DomainSpec, Setting } from './world.ts'
 
 /** One item; `id` keeps its luck when others are taken away. */

@@ -57,7 +57,9 @@ export class Share {
     if ((versions.at(-1)?.version ?? 0) !== expected) return undefined
     if (versions.length === 0) this.#names = new Map()
     if (!key.startsWith('claims/')) this.#answers.clear()
-    versions.push({ version: expected + 1, text, atMs: this.scheduler.nowMs })
+    // What is there at the beginning has been there for long: no cache is so old that it does not know it.
+    const { nowMs } = this.scheduler
+    versions.push({ version: expected + 1, text, atMs: nowMs === 0 ? Number.NEGATIVE_INFINITY : nowMs })
     this.records.set(key, versions)
     for (const wake of [...(this.watchers.get(key) ?? [])]) wake()
     return expected + 1
