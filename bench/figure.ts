@@ -1,7 +1,8 @@
 /** One figure: what was measured, against what, and the bar that it is held to. Printed, never asserted. */
 export interface Figure {
   readonly name: string
-  readonly unit: 'ms' | 's' | 'MB' | 'us'
+  /** `score`: a balance score; `of`: a count. */
+  readonly unit: 'ms' | 's' | 'MB' | 'us' | 'score' | 'of'
   readonly ours: number
   /** Measured beside ours in the same run; undefined for a figure that is held to a plain limit. */
   readonly theirs?: number
@@ -15,11 +16,14 @@ export type Bar =
   | { readonly kind: 'value'; readonly limit: number }
   /** ours - theirs, in the figure's unit. */
   | { readonly kind: 'beyond'; readonly limit: number }
+  /** ours must not be less. */
+  | { readonly kind: 'least'; readonly limit: number }
 
 export type Verdict = 'ok' | 'short' | '-'
 
 export function verdictOf({ ours, theirs, bar }: Figure): Verdict {
   if (bar === undefined) return '-'
+  if (bar.kind === 'least') return ours >= bar.limit ? 'ok' : 'short'
   const value = bar.kind === 'value' ? ours : bar.kind === 'ratio' ? ours / (theirs ?? 0) : ours - (theirs ?? 0)
   return value <= bar.limit ? 'ok' : 'short'
 }
@@ -51,6 +55,8 @@ function row(cells: readonly string[]): string {
 }
 
 function amount(value: number, unit: Figure['unit']): string {
+  if (unit === 'score') return value.toFixed(4)
+  if (unit === 'of') return String(value)
   return `${value.toFixed(unit === 's' ? 2 : value < 100 ? 1 : 0)} ${unit}`
 }
 
@@ -62,5 +68,7 @@ function barText(bar: Bar, unit: Figure['unit']): string {
       return `${bar.limit} ${unit}`
     case 'beyond':
       return `+${bar.limit} ${unit}`
+    case 'least':
+      return `>= ${bar.limit}`
   }
 }

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { cpus, release } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { balance } from './balance.ts'
 import type { Bench, Benchmark } from './bench.ts'
 import { changes } from './changes.ts'
 import { cutOff } from './cut-off.ts'
@@ -12,7 +13,15 @@ import { scan } from './scan.ts'
 import { sockets } from './sockets.ts'
 import { start } from './start.ts'
 
-const benchmarks: Readonly<Record<string, Benchmark>> = { start, scan, changes, cut: cutOff, libvirtd, sockets }
+const benchmarks: Readonly<Record<string, Benchmark>> = {
+  start,
+  scan,
+  changes,
+  cut: cutOff,
+  libvirtd,
+  sockets,
+  balance,
+}
 
 const USAGE = `usage: make bench, or node bench/run.mjs [--only NAME]... [--json]
 
