@@ -341,7 +341,7 @@ function planReport(plan: Exclude<Plan, { kind: 'steps' }>, mode: Mode): Report 
 }
 
 /** The planner made a plan that the rules forbid: a defect of havirt, stopped by the checker before it could do harm. */
-function brokenPlan(wrong: readonly { rule: number; problem: string }[]): Report {
+export function brokenPlan(wrong: readonly { rule: number; problem: string }[]): Report {
   const messages = wrong.map(({ rule, problem }) =>
     failure(
       `the plan would break safety rule ${rule}: ${problem}`,

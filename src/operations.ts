@@ -1,4 +1,5 @@
 /** THE TABLE of operations. Every door reads it: the command line, completion, the man page. */
+import { balanceOperations } from './operations/balance.ts'
 import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
@@ -11,6 +12,7 @@ export const operations: readonly Operation[] = [
   ...nodeOperations,
   ...nodeDownOperations,
   ...domainOperations,
+  ...balanceOperations,
   ...clusterOperations,
   ...configOperations,
 ]

@@ -23,7 +23,8 @@ export async function printReport(report: Report, options: PrintOptions): Promis
   const text = [
     ...(report.script ?? []),
     ...(await resultLines(report.results ?? [], options.format)),
-    ...(await tableLines(report.table, options.format)),
+    // A dry run can be pasted: where there is a script, the table is for programs.
+    ...(report.script === undefined ? await tableLines(report.table, options.format) : []),
   ]
   if (text.length > 0) writeOut(`${text.join('\n')}\n`)
   const messages = report.messages.filter(({ kind }) => !options.quiet || kind !== 'note')

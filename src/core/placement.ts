@@ -44,13 +44,19 @@ export function room(
   node: Answering,
   except?: string,
 ): { memoryMiB: number; vcpus: number } {
-  const { reservedMemoryMiB, memoryRatio, vcpuRatio } = cluster.config.node
+  const capacity = capacityOf(cluster, node.seen)
   const held = load(node.seen)
   const reserved = reservations(node, except)
   const sum = (what: 'memoryMiB' | 'vcpus') => reserved.reduce((total, each) => total + each[what], held[what])
+  return { memoryMiB: capacity.memoryMiB - sum('memoryMiB'), vcpus: capacity.vcpus - sum('vcpus') }
+}
+
+/** The most that domains may hold on a node, by the configured ratios. */
+export function capacityOf({ config }: Pick<Cluster, 'config'>, seen: UpNode): { memoryMiB: number; vcpus: number } {
+  const { reservedMemoryMiB, memoryRatio, vcpuRatio } = config.node
   return {
-    memoryMiB: Math.floor((node.seen.memoryMiB - reservedMemoryMiB) * memoryRatio) - sum('memoryMiB'),
-    vcpus: Math.floor(node.seen.cpus * vcpuRatio) - sum('vcpus'),
+    memoryMiB: Math.floor((seen.memoryMiB - reservedMemoryMiB) * memoryRatio),
+    vcpus: Math.floor(seen.cpus * vcpuRatio),
   }
 }
 
@@ -70,19 +76,33 @@ export function reservations({ ledger, seen }: Answering, except?: string): Rese
 
 /** Every reason why this node cannot host the domain; empty when it can. A silent node cannot be asked, so it cannot host. */
 export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
+  const closed = notOpen(node)
+  const { seen } = node
+  if (closed.length > 0 || seen.state !== 'up') return closed
+  return [...lackOfRoom(cluster, domain, { ...node, seen }), ...obstacles(cluster, domain, node)]
+}
+
+/** The same but for room: what stands against the node however empty it is. */
+export function obstacles(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
+  const closed = notOpen(node)
   const { seen, name } = node
-  if (seen.state !== 'up') return [refuseSilent(name, seen)]
-  const standing = notReceiving(node)
-  if (standing.length > 0) return standing
-  if (seen.inquiryProblem !== undefined) return [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
+  if (closed.length > 0 || seen.state !== 'up') return closed
   return [
-    ...lackOfRoom(cluster, domain, { ...node, seen }),
     ...missingDisks(domain, name, seen),
     ...missingNetworks(domain, name, seen),
     ...unfitCpu(domain, name, seen),
     ...leftBehind(cluster, domain, name, seen),
     ...(domain.hugePages ? [refuse('hugePages', { domain: domain.name, node: name })] : []),
   ]
+}
+
+/** Why the node receives nothing at all, whatever it is. */
+function notOpen(node: Node): Refusal[] {
+  const { seen, name } = node
+  if (seen.state !== 'up') return [refuseSilent(name, seen)]
+  const standing = notReceiving(node)
+  if (standing.length > 0) return standing
+  return seen.inquiryProblem === undefined ? [] : [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
 }
 
 /** A node in maintenance receives nothing (rule 8), nor does one that answers again but was called down and is not reconciled. */

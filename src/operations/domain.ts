@@ -24,7 +24,7 @@ import { describeRefusal, refuse } from '../core/refusal.ts'
 import { step } from '../core/step.ts'
 import type { Inquiry } from '../nodes/session.ts'
 import { observeOnce } from '../observe.ts'
-import { changeDomain, type Parts } from '../operate.ts'
+import { changeDomain, type DomainChange, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -304,8 +304,20 @@ async function stopDomain(parts: Parts, input: Input): Promise<Report> {
 }
 
 async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
-  const domain = requiredWord(input, 'NAME')
-  const node = requiredWord(input, 'NODE')
+  return changeDomain(
+    parts,
+    migration(parts, input, requiredWord(input, 'NAME'), requiredWord(input, 'NODE')),
+    input.mode,
+  )
+}
+
+/** The live migration of a domain to a node, by the options of the command and the configuration. */
+export function migration(
+  parts: Parts,
+  input: Pick<Input, 'options' | 'spelled'>,
+  domain: string,
+  node: string,
+): DomainChange {
   const request = { domain, node, options: migrateOptions(parts, input, node) }
   const inquire = (cluster: Cluster) => {
     const source = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)
@@ -314,14 +326,10 @@ async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
       ? everywhere(cluster, PROCESSES)
       : inquiries(cluster, definition, [node, source.node], PROCESSES)
   }
-  return changeDomain(
-    parts,
-    { domain, verb: input.spelled, target: node, plan: cluster => planMigrate(cluster, request), inquire },
-    input.mode,
-  )
+  return { domain, verb: input.spelled, target: node, plan: cluster => planMigrate(cluster, request), inquire }
 }
 
-function migrateOptions(parts: Parts, { options }: Input, target: string) {
+function migrateOptions(parts: Parts, { options }: Pick<Input, 'options'>, target: string) {
   const { migrate } = parts.home.config
   const number = (key: string, standard: number) => Number(options[key] ?? standard)
   const bandwidthMiBps = number('bandwidth', migrate.bandwidthMiBps)

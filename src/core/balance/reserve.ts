@@ -73,13 +73,13 @@ function take({ memoryMiB, vcpus }: Rooms, node: number, memory: number, cpus: n
 export class Reserve {
   readonly #nodes: readonly Ways[]
 
-  /** Of the nodes that have a reserve now. */
+  /** Of the nodes that have something to lose, and a reserve for it now. */
   constructor(arrangement: Arrangement) {
     const on = arrangement.layout.nodes.map((): number[] => [])
     for (const [item, node] of arrangement.at.entries()) on[node]?.push(item)
     this.#nodes = on.flatMap((items, node) => {
       const ways = new Ways(arrangement, node)
-      return ways.renew(items) ? [ways] : []
+      return items.length > 0 && ways.renew(items) ? [ways] : []
     })
   }
 

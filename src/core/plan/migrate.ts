@@ -49,18 +49,22 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
   return steps(migrationSteps(cluster, where, request), definedElsewhere(cluster, domain, [where.node, request.node]))
 }
 
-/** Every reason why a domain cannot move to this node from where it is; empty when it can. `unsafe`: disks need not be seen to be shared. */
+/**
+ * Every reason why a domain cannot move to this node from where it is; empty when it can. `unsafe`: disks need not be seen to be
+ * shared. `against`: what stands against the node itself; with {@link obstacles} its room does not count.
+ */
 export function objectionsToMove(
   cluster: Cluster,
   where: Sighting,
   domain: Domain,
   target: Node,
   unsafe = false,
+  against = objections,
 ): Refusal[] {
   const { seen } = target
   return [
     ...otherClaims(cluster, domain, target.name),
-    ...objections(cluster, domain, target),
+    ...against(cluster, domain, target),
     ...(seen.state === 'up' ? cannotFollow(cluster, domain, where, { name: target.name, seen }, unsafe) : []),
   ]
 }

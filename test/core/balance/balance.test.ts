@@ -160,7 +160,7 @@ describe('an order of moves', () => {
         const { hops, left, places } = sequence(layout, goal, { keepReserve })
         const arrangement = new Arrangement(layout, placesNow(layout))
         const guarded = layout.nodes.flatMap((_, at) =>
-          keepReserve && homeless(arrangement, [at]).length === 0 ? [at] : [],
+          keepReserve && arrangement.at.includes(at) && homeless(arrangement, [at]).length === 0 ? [at] : [],
         )
         for (const { item: index, from, to } of hops) {
           const { broken } = arrangement

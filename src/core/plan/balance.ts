@@ -1,0 +1,126 @@
+/** Plans how to even out the cluster: which domains move where, in which order, and why. */
+import { Arrangement } from '../balance/arrangement.ts'
+import { placesNow } from '../balance/layout.ts'
+import { effortFor, improve, type Prices } from '../balance/search.ts'
+import { type Hop, sequence } from '../balance/sequence.ts'
+import { type Cluster, presentTwice } from '../cluster.ts'
+import { type Refusal, refuse } from '../refusal.ts'
+import { type Counted, countCluster } from './count.ts'
+import { silentRefusals } from './plan.ts'
+
+/** What is asked for. */
+export interface BalanceRequest {
+  /** Domains that may move. */
+  readonly moves: number
+  /** Their memory together. */
+  readonly movedMiB: number
+  /** Good enough: the most by which a node's memory use may be off the mean, as a share of 1. */
+  readonly spread?: number
+}
+
+/** One domain's way. */
+export interface Move {
+  readonly domain: string
+  readonly from: string
+  readonly to: string
+  readonly memoryMiB: number
+  readonly why: string
+}
+
+/** What a node's domains take, as shares of its memory and of its CPU threads. */
+export interface Use {
+  readonly node: string
+  readonly memory: number
+  readonly cpu: number
+}
+
+/** A plan in numbers: nothing in it is evidence, and each move is planned anew when its turn comes. */
+export interface Balance {
+  readonly moves: readonly Move[]
+  readonly before: readonly Use[]
+  readonly after: readonly Use[]
+  /** 0 is perfectly even. */
+  readonly scoreBefore: number
+  readonly scoreAfter: number
+  /** Domains that stay whatever the balance, and why. */
+  readonly fixed: Counted['fixed']
+}
+
+/**
+ * What a move costs, as a share of the score that it must gain: something for itself, and more for each share of a node's memory
+ * that has to be carried. Both for one node: in a cluster of twice as many, one move does half as much for the whole.
+ */
+const MOVE_COST = 0.01
+const MEMORY_COST = 0.05
+const MIB_PER_GIB = 1024
+
+/** The plan, or why none is made: what is unknown cannot be evened out. */
+export function planBalance(cluster: Cluster, request: BalanceRequest): Balance | readonly Refusal[] {
+  const refusals = [...silentRefusals(cluster), ...twiceRefusals(cluster)]
+  if (refusals.length > 0) return refusals
+  const counted = countCluster(cluster)
+  const { layout } = counted
+  const limits = { moves: request.moves, movedMiB: request.movedMiB, proposals: effortFor(layout) }
+  const { hops } = sequence(layout, improve(layout, limits, pricesIn(counted)), { keepReserve: true })
+  return described(counted, hops, request.spread)
+}
+
+function twiceRefusals(cluster: Cluster): Refusal[] {
+  return presentTwice(cluster).map(({ name, nodes, migrating }) =>
+    refuse('presentTwice', { domain: name, nodes, migrating }),
+  )
+}
+
+function pricesIn({ layout }: Counted): Prices {
+  const counting = layout.nodes.filter(({ counts }) => counts)
+  const meanMiB = counting.reduce((sum, { size }) => sum + size.memoryMiB, 0) / Math.max(1, counting.length)
+  const share = 1 / Math.max(1, counting.length)
+  return { move: MOVE_COST * share, gib: (MEMORY_COST * share * MIB_PER_GIB) / Math.max(1, meanMiB) }
+}
+
+function described({ layout, fixed }: Counted, hops: readonly Hop[], spread?: number): Balance {
+  const arrangement = new Arrangement(layout, placesNow(layout))
+  const before = usesOf(arrangement)
+  const scoreBefore = arrangement.score
+  const moves: Move[] = []
+  for (const hop of hops) {
+    if (spread !== undefined && isWithin(usesOf(arrangement), spread)) break
+    moves.push(...movesOf(arrangement, hop))
+    arrangement.put(hop.item, hop.to)
+  }
+  return { moves, before, after: usesOf(arrangement), scoreBefore, scoreAfter: arrangement.score, fixed }
+}
+
+function movesOf(arrangement: Arrangement, { item, from, to }: Hop): Move[] {
+  const { layout } = arrangement
+  const [source, target] = [layout.nodes[from], layout.nodes[to]]
+  const uses = usesOf(arrangement)
+  const [here, there] = [uses[from], uses[to]]
+  if (source === undefined || target === undefined || here === undefined || there === undefined) return []
+  const [fuller, emptier] = [here.memory - there.memory, here.cpu - there.cpu]
+  const why =
+    fuller >= emptier
+      ? `memory in use: ${percent(here.memory)} there, ${percent(there.memory)} on ${target.name}`
+      : `vCPUs per CPU: ${percent(here.cpu)} there, ${percent(there.cpu)} on ${target.name}`
+  const domains = layout.items[item]?.domains ?? []
+  const memoryMiB = arrangement.memoryOf(item) / Math.max(1, domains.length)
+  return domains.map(domain => ({ domain, from: source.name, to: target.name, memoryMiB, why }))
+}
+
+function usesOf({ layout, memoryMiB, vcpus }: Arrangement): Use[] {
+  return layout.nodes.map(({ name, size }, at) => ({
+    node: name,
+    memory: (memoryMiB[at] ?? 0) / Math.max(1, size.memoryMiB),
+    cpu: (vcpus[at] ?? 0) / Math.max(1, size.vcpus),
+  }))
+}
+
+function isWithin(uses: readonly Use[], spread: number): boolean {
+  const mean = uses.reduce((sum, { memory }) => sum + memory, 0) / Math.max(1, uses.length)
+  return uses.every(({ memory }) => Math.abs(memory - mean) <= spread)
+}
+
+/** `81 %`. */
+export function percent(share: number): string {
+  return `${Math.round(share * 100)} %`
+}

@@ -1,0 +1,86 @@
+/** The cluster as a layout: what can move, and where to. */
+
+import { type Amount, type Layout, type LayoutItem, type LayoutNode, place } from '../balance/layout.ts'
+import { type Cluster, type Sighting, upNodes } from '../cluster.ts'
+import type { Node, UpNode } from '../node.ts'
+import { capacityOf, obstacles, reservations } from '../placement.ts'
+import type { Refusal } from '../refusal.ts'
+import { objectionsToMove } from './migrate.ts'
+import { isRefusal, whereActive, wrongState } from './plan.ts'
+
+/** A layout, and what stays out of it. */
+export interface Counted {
+  readonly layout: Layout
+  /** Active domains that cannot be moved live at all now, with the reasons. */
+  readonly fixed: readonly Fixed[]
+}
+
+/** One that stays where it is. */
+export interface Fixed {
+  readonly domain: string
+  readonly node: string
+  readonly why: readonly Refusal[]
+}
+
+type Answering = Node & { readonly seen: UpNode }
+
+/** Every node that answers and is in service counts; every active domain is an item, or is held where it is. */
+export function countCluster(cluster: Cluster): Counted {
+  const nodes = upNodes(cluster)
+  const judged = nodes.flatMap((node, at) =>
+    node.seen.domains
+      .filter(({ active }) => active)
+      .map(domain => judge(cluster, nodes, at, { node: node.name, domain })),
+  )
+  const items = judged.flatMap(each => ('item' in each ? [each.item] : []))
+  const fixed = judged.flatMap(each => ('item' in each ? [] : [each]))
+  return { layout: { nodes: nodes.map(node => nodeOf(cluster, node, items)), items, aparts: [] }, fixed }
+}
+
+function judge(
+  cluster: Cluster,
+  nodes: readonly Answering[],
+  at: number,
+  sighting: Sighting,
+): Fixed | { readonly item: LayoutItem } {
+  const { domain, node } = sighting
+  const why = [standsStill(cluster, sighting)].filter(each => each !== undefined)
+  const { definition } = domain
+  if (why.length > 0 || definition === undefined) return { domain: domain.name, node, why }
+  const against = nodes.map((target, index) =>
+    index === at ? [] : objectionsToMove(cluster, sighting, definition, target, false, obstacles),
+  )
+  const item: LayoutItem = {
+    domains: [domain.name],
+    needs: { memoryMiB: domain.memoryMiB, vcpus: domain.vcpus },
+    node: at,
+    places: Uint8Array.from(against, refusals => (refusals.length > 0 ? place.barred : 0)),
+  }
+  const others = against.filter((_, index) => index !== at)
+  return others.length > 0 && others.every(refusals => refusals.length > 0)
+    ? { domain: domain.name, node, why: others.flat() }
+    : { item }
+}
+
+/** Why nothing can be done to it as it is. */
+function standsStill(cluster: Cluster, { domain }: Sighting): Refusal | undefined {
+  const where = whereActive(cluster, domain.name)
+  return isRefusal(where) ? where : wrongState(where, 'running')
+}
+
+function nodeOf(cluster: Cluster, node: Answering, items: readonly LayoutItem[]): LayoutNode {
+  const { seen, name, ledger } = node
+  const movable = new Set(items.flatMap(({ domains }) => domains))
+  const stay = seen.domains.filter(domain => domain.active && !movable.has(domain.name))
+  return {
+    name,
+    room: capacityOf(cluster, seen),
+    size: { memoryMiB: seen.memoryMiB, vcpus: seen.cpus },
+    held: [...stay, ...reservations(node)].reduce(plus, { memoryMiB: 0, vcpus: 0 }),
+    counts: ledger.maintenance === undefined,
+  }
+}
+
+function plus(sum: Amount, { memoryMiB, vcpus }: Amount): Amount {
+  return { memoryMiB: sum.memoryMiB + memoryMiB, vcpus: sum.vcpus + vcpus }
+}

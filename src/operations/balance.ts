@@ -1,0 +1,182 @@
+/** Evening out the cluster. */
+import { type Cluster, upNodes } from '../core/cluster.ts'
+import { script } from '../core/command.ts'
+import { applyStep } from '../core/effect.ts'
+import { violations } from '../core/invariants.ts'
+import { needsOf } from '../core/placement.ts'
+import { type Balance, type Move, percent, planBalance, type Use } from '../core/plan/balance.ts'
+import { describeRefusal } from '../core/refusal.ts'
+import type { Step } from '../core/step.ts'
+import { guardComment } from '../nodes/guard.ts'
+import type { Inquiry } from '../nodes/session.ts'
+import { observeOnce } from '../observe.ts'
+import { brokenPlan, changeDomain, type Parts } from '../operate.ts'
+import {
+  type Column,
+  exitStatus,
+  type Message,
+  NO_NODES,
+  note,
+  type Report,
+  refusedReport,
+  warning,
+} from '../report.ts'
+import { migration } from './domain.ts'
+import { PROCESSES } from './inquiries.ts'
+import { combine, type Input, type Operation } from './operation.ts'
+
+const BALANCE_COLUMNS: readonly Column[] = [
+  {
+    key: 'move',
+    title: 'MOVE',
+    align: 'right',
+    help: 'its turn: one after the other, each possible when its turn comes',
+  },
+  { key: 'domain', title: 'DOMAIN', help: 'the domain' },
+  { key: 'from', title: 'FROM', help: 'the node where it is' },
+  { key: 'to', title: 'TO', help: 'the node that receives it' },
+  { key: 'gib', title: 'COST', align: 'right', unit: 'GiB', help: 'the memory that goes over the network' },
+  { key: 'why', title: 'WHY', help: 'what is uneven between the two nodes at that moment' },
+]
+
+const MIB_PER_GIB = 1024
+const NO_LIMIT = 1_000_000
+
+export const balanceOperations: readonly Operation[] = [
+  {
+    name: 'cluster balance',
+    summary: 'even out memory and vCPU use by few live migrations',
+    description:
+      'Looks for the fewest and cheapest live migrations after which all nodes have about the same share of their memory and of their CPU threads in use, and stops where another move gains too little for what it costs. Each move is possible when its turn comes, and a node whose domains would find room elsewhere if it failed stays such a node. Nodes in maintenance receive nothing; nothing is planned while a node is silent. With -y the moves are made one after the other, each looked at, planned and guarded like a domain migrate of its own; the first that fails ends the run, and the same command then plans anew from what is true.',
+    args: [],
+    options: [
+      { flags: '--max-moves N', help: 'move at most so many domains', range: { min: 1, max: NO_LIMIT } },
+      { flags: '--max-gib N', help: 'move at most so much memory', range: { min: 1, max: NO_LIMIT } },
+      {
+        flags: '--goal PERCENT',
+        help: "good enough when each node's memory use is within so many percent points of the mean",
+        range: { min: 1, max: 100 },
+      },
+    ],
+    changes: true,
+    columns: BALANCE_COLUMNS,
+    examples: ['havirt cluster balance', 'havirt cluster balance --max-moves 5', 'havirt cluster balance --goal 10 -y'],
+    run: balanceCluster,
+  },
+]
+
+async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
+  const cluster = await observeForMoves(parts)
+  if (cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
+  const plan = planBalance(cluster, requestOf(input))
+  if (!('moves' in plan)) return refusedReport(plan)
+  const about = [...usesText(plan), ...fixedNotes(plan)]
+  if (plan.moves.length === 0)
+    return { exit: exitStatus.done, messages: [...about, note('nothing to do: no move gains more than it costs')] }
+  return input.mode.act ? carryOut(parts, input, plan, about) : show(parts, input, cluster, plan, about)
+}
+
+/** Every node is asked for the disks and bridges of every active domain. */
+async function observeForMoves(parts: Parts): Promise<Cluster> {
+  const first = await observeOnce(parts)
+  const needs = upNodes(first).flatMap(({ seen }) =>
+    seen.domains.flatMap(({ active, definition }) => (active && definition !== undefined ? [needsOf(definition)] : [])),
+  )
+  const all = (what: 'paths' | 'volumes' | 'devices') => [...new Set(needs.flatMap(each => each[what]))]
+  const inquiry: Inquiry = { ...PROCESSES, paths: all('paths'), volumes: all('volumes'), devices: all('devices') }
+  return first.nodes.size === 0 ? first : observeOnce(parts, inquiry)
+}
+
+function requestOf({ options }: Input) {
+  const { maxMoves, maxGib, goal } = options
+  return {
+    moves: Number(maxMoves ?? NO_LIMIT),
+    movedMiB: maxGib === undefined ? Number.POSITIVE_INFINITY : Number(maxGib) * MIB_PER_GIB,
+    ...(goal === undefined ? {} : { spread: Number(goal) / 100 }),
+  }
+}
+
+/** The moves, and their commands as they would run if everything stays as it is. */
+function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, about: readonly Message[]): Report {
+  const steps: Step[] = []
+  const lines: string[] = []
+  let now = cluster
+  for (const [at, move] of moves.entries()) {
+    const plan = migration(parts, input, move.domain, move.to).plan(now)
+    if (plan.kind === 'refused') return refusedReport(plan.refusals)
+    if (plan.kind !== 'steps') continue
+    steps.push(...plan.steps)
+    lines.push(`# ${at + 1} of ${moves.length}, ${gibOf(move)} GiB: ${move.why}`)
+    lines.push(...script(plan.steps, parts.home.config.libvirt.uri, cluster.here))
+    now = plan.steps.reduce(applyStep, now)
+  }
+  const wrong = violations(cluster, steps)
+  if (wrong.length > 0) return brokenPlan(wrong)
+  return { exit: exitStatus.done, script: [...guardComment(), ...lines], table: tableOf(moves), messages: [...about] }
+}
+
+async function carryOut(parts: Parts, input: Input, { moves }: Balance, about: readonly Message[]): Promise<Report> {
+  const bar = parts.progress.begin('balance', moves.length)
+  const reports: Report[] = []
+  for (const [at, { domain, to }] of moves.entries()) {
+    bar.update(at, `${domain} to ${to}`)
+    const report = await changeDomain(parts, migration(parts, input, domain, to), input.mode)
+    reports.push(report)
+    if (report.exit !== exitStatus.done || parts.interrupt.requested()) break
+  }
+  bar.end(`${reports.length} of ${moves.length}`)
+  const combined = combine(reports)
+  const left = moves.length - reports.length
+  const unfinished =
+    left === 0 ? [] : [warning(`${left} more moves were not begun`, 'havirt cluster balance plans anew')]
+  return {
+    ...combined,
+    exit: left > 0 && combined.exit === exitStatus.done ? exitStatus.partly : combined.exit,
+    messages: [...about, ...combined.messages, ...unfinished],
+  }
+}
+
+function tableOf(moves: readonly Move[]) {
+  const rows = moves.map(({ domain, from, to, why, ...move }, at) => ({
+    move: at + 1,
+    domain,
+    from,
+    to,
+    gib: gibOf(move),
+    why,
+  }))
+  return { columns: BALANCE_COLUMNS, rows }
+}
+
+function gibOf({ memoryMiB }: Pick<Move, 'memoryMiB'>): number {
+  return Math.round((memoryMiB / MIB_PER_GIB) * 100) / 100
+}
+
+/** A line a node: how much of its memory is in use, before and after. */
+function usesText({ moves, before, after }: Balance): Message[] {
+  const width = Math.max(...before.map(({ node }) => node.length))
+  return before.map((use, at) => {
+    const then = after[at] ?? use
+    const start = `${use.node.padEnd(width)}  memory ${barOf(use.memory)} ${percent(use.memory).padStart(5)}`
+    const end = moves.length === 0 ? '' : ` -> ${barOf(then.memory)} ${percent(then.memory).padStart(5)}`
+    return note(`${start}${end}  ${cpuText(use, moves.length === 0 ? undefined : then)}`)
+  })
+}
+
+const BAR_CELLS = 20
+
+function barOf(share: number): string {
+  const full = Math.min(BAR_CELLS, Math.round(share * BAR_CELLS))
+  return `[${'#'.repeat(full)}${'.'.repeat(BAR_CELLS - full)}]`
+}
+
+function cpuText(use: Use, then: Use | undefined): string {
+  const now = `vCPUs ${percent(use.cpu).padStart(5)}`
+  return then === undefined ? now : `${now} -> ${percent(then.cpu).padStart(5)}`
+}
+
+function fixedNotes({ fixed }: Balance): Message[] {
+  return fixed.map(({ domain, node, why: [first] }) =>
+    note(`${domain} stays on ${node}${first === undefined ? '' : `: ${describeRefusal(first).why}`}`),
+  )
+}
