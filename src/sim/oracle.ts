@@ -188,7 +188,7 @@ export class Oracle {
   /** A person's plain virsh made it so, where the command that decided could not have seen it: nothing ran when it began. */
   #excused(newer: Qemu, older: Qemu): boolean {
     // Neither was havirt's doing: a person, and a node that starts what is set to autostart.
-    if (isNobodys(newer) && isNobodys(older)) return true
+    if (isNobodys(newer, older) && isNobodys(older, newer)) return true
     // Moved since, it is still what a person started beside the other.
     if (newer.first.person && older.bornMs < newer.first.decidedMs) return true
     if (newer.cause.person || this.#reliedOnWord(newer, older) || this.#reliedOnWord(older, newer)) return true
@@ -328,9 +328,13 @@ const DONE: Readonly<Partial<Record<Step['step'], Qemu['state'] | 'any'>>> = {
   migrateDomain: 'running',
 }
 
-/** No havirt brought it to life. Moved since while it ran, it writes no more than it did. */
-function isNobodys({ cause, first, reason }: Qemu): boolean {
-  return cause.run === undefined || (first.run === undefined && reason === runningReason.migrated)
+/**
+ * No havirt brought it to life. Moved since while it ran, it writes no more than it did; but what wakes up on a node that it came
+ * from, havirt left there.
+ */
+function isNobodys({ cause, first, reason, before }: Qemu, other: Qemu): boolean {
+  if (cause.run === undefined) return true
+  return first.run === undefined && reason === runningReason.migrated && !before.includes(other.machine)
 }
 
 /** Its machine booted, and it is set to autostart there: nobody had decided anything before. */
