@@ -6,6 +6,7 @@ import { domainOperations } from './operations/domain.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
+import { whatIfOperations } from './operations/what-if.ts'
 
 /** All operations, in the order in which help lists them. */
 export const operations: readonly Operation[] = [
@@ -13,6 +14,7 @@ export const operations: readonly Operation[] = [
   ...nodeDownOperations,
   ...domainOperations,
   ...balanceOperations,
+  ...whatIfOperations,
   ...clusterOperations,
   ...configOperations,
 ]

@@ -77,7 +77,7 @@ async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
 }
 
 /** Every node is asked for the disks and bridges of every active domain. */
-async function observeForMoves(parts: Parts): Promise<Cluster> {
+export async function observeForMoves(parts: Parts): Promise<Cluster> {
   const first = await observeOnce(parts)
   const needs = upNodes(first).flatMap(({ seen }) =>
     seen.domains.flatMap(({ active, definition }) => (active && definition !== undefined ? [needsOf(definition)] : [])),

@@ -1,19 +1,19 @@
 /** Whether the domains of nodes that are lost would find room on the others, while those stay where they are (N+1). */
 import type { Arrangement } from './arrangement.ts'
 
-/** The items of these nodes that no other node could take; empty when all of them find a place. */
-export function homeless(arrangement: Arrangement, lost: readonly number[]): number[] {
-  const items = [...arrangement.at.keys()].filter(item => lost.includes(arrangement.at[item] as number))
-  return packed(arrangement, items, lost).left
-}
-
 /** Places for items on other nodes, and those that found none. */
-interface Packing {
-  /** As `items`, largest first. */
+export interface Packing {
+  /** Largest first. */
   readonly items: readonly number[]
   /** The node of each; -1 for none. */
   readonly nodes: readonly number[]
-  readonly left: number[]
+  readonly left: readonly number[]
+}
+
+/** Where the items of these nodes would go if they were lost and all others stayed where they are. */
+export function refuge(arrangement: Arrangement, lost: readonly number[]): Packing {
+  const items = [...arrangement.at.keys()].filter(item => lost.includes(arrangement.at[item] as number))
+  return packed(arrangement, items, lost)
 }
 
 /** Spread first; filling nodes up leaves large gaps whole, which spreading does not. Neither is always the better one. */

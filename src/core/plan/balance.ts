@@ -58,7 +58,7 @@ const MIB_PER_GIB = 1024
 export function planBalance(cluster: Cluster, request: BalanceRequest): Balance | readonly Refusal[] {
   const refusals = [...silentRefusals(cluster), ...twiceRefusals(cluster)]
   if (refusals.length > 0) return refusals
-  const counted = countCluster(cluster)
+  const counted = countCluster(cluster, 'move')
   const { layout } = counted
   const limits = { moves: request.moves, movedMiB: request.movedMiB, proposals: effortFor(layout) }
   const { hops } = sequence(layout, improve(layout, limits, pricesIn(counted)), { keepReserve: true })

@@ -1,10 +1,9 @@
 /** The cluster as a layout: what can move, and where to. */
-
 import { type Amount, type Layout, type LayoutItem, type LayoutNode, place } from '../balance/layout.ts'
 import { type Cluster, type Sighting, upNodes } from '../cluster.ts'
 import type { Node, UpNode } from '../node.ts'
 import { capacityOf, obstacles, reservations } from '../placement.ts'
-import type { Refusal } from '../refusal.ts'
+import { type Refusal, refuse } from '../refusal.ts'
 import { objectionsToMove } from './migrate.ts'
 import { isRefusal, whereActive, wrongState } from './plan.ts'
 
@@ -24,13 +23,19 @@ export interface Fixed {
 
 type Answering = Node & { readonly seen: UpNode }
 
+/**
+ * What the places of a domain are for: to move there live from where it is, or to be started there because its node is lost. A live
+ * migration also needs the source, and a domain that can be moved as it is.
+ */
+export type Purpose = 'move' | 'restart'
+
 /** Every node that answers and is in service counts; every active domain is an item, or is held where it is. */
-export function countCluster(cluster: Cluster): Counted {
+export function countCluster(cluster: Cluster, purpose: Purpose): Counted {
   const nodes = upNodes(cluster)
   const judged = nodes.flatMap((node, at) =>
     node.seen.domains
       .filter(({ active }) => active)
-      .map(domain => judge(cluster, nodes, at, { node: node.name, domain })),
+      .map(domain => judge(cluster, purpose, nodes, at, { node: node.name, domain })),
   )
   const items = judged.flatMap(each => ('item' in each ? [each.item] : []))
   const fixed = judged.flatMap(each => ('item' in each ? [] : [each]))
@@ -39,17 +44,22 @@ export function countCluster(cluster: Cluster): Counted {
 
 function judge(
   cluster: Cluster,
+  purpose: Purpose,
   nodes: readonly Answering[],
   at: number,
   sighting: Sighting,
 ): Fixed | { readonly item: LayoutItem } {
   const { domain, node } = sighting
-  const why = [standsStill(cluster, sighting)].filter(each => each !== undefined)
+  const unmoved = purpose === 'move' ? standsStill(cluster, sighting) : undefined
   const { definition } = domain
-  if (why.length > 0 || definition === undefined) return { domain: domain.name, node, why }
-  const against = nodes.map((target, index) =>
-    index === at ? [] : objectionsToMove(cluster, sighting, definition, target, false, obstacles),
-  )
+  if (definition === undefined) return { domain: domain.name, node, why: [unread(domain.name, domain.problem)] }
+  if (unmoved !== undefined) return { domain: domain.name, node, why: [unmoved] }
+  const against = nodes.map((target, index) => {
+    if (index === at) return []
+    return purpose === 'move'
+      ? objectionsToMove(cluster, sighting, definition, target, false, obstacles)
+      : obstacles(cluster, definition, target)
+  })
   const item: LayoutItem = {
     domains: [domain.name],
     needs: { memoryMiB: domain.memoryMiB, vcpus: domain.vcpus },
@@ -60,6 +70,10 @@ function judge(
   return others.length > 0 && others.every(refusals => refusals.length > 0)
     ? { domain: domain.name, node, why: others.flat() }
     : { item }
+}
+
+function unread(domain: string, problem = 'its node gave no XML'): Refusal {
+  return refuse('badDefinition', { domain, problem })
 }
 
 /** Why nothing can be done to it as it is. */

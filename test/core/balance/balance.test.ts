@@ -4,7 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { Arrangement } from '../../../src/core/balance/arrangement.ts'
 import { evacuate } from '../../../src/core/balance/evacuate.ts'
 import { type Layout, type Places, place, placesNow } from '../../../src/core/balance/layout.ts'
-import { homeless, Reserve } from '../../../src/core/balance/reserve.ts'
+import { Reserve, refuge } from '../../../src/core/balance/reserve.ts'
 import { costOf, FREE, improve, type Prices } from '../../../src/core/balance/search.ts'
 import { sequence } from '../../../src/core/balance/sequence.ts'
 import { everyPlacing, item, layouts, node } from './layouts.ts'
@@ -160,7 +160,7 @@ describe('an order of moves', () => {
         const { hops, left, places } = sequence(layout, goal, { keepReserve })
         const arrangement = new Arrangement(layout, placesNow(layout))
         const guarded = layout.nodes.flatMap((_, at) =>
-          keepReserve && arrangement.at.includes(at) && homeless(arrangement, [at]).length === 0 ? [at] : [],
+          keepReserve && arrangement.at.includes(at) && refuge(arrangement, [at]).left.length === 0 ? [at] : [],
         )
         for (const { item: index, from, to } of hops) {
           const { broken } = arrangement
@@ -169,7 +169,9 @@ describe('an order of moves', () => {
           arrangement.put(index, to)
           expect(arrangement.broken).toBeLessThanOrEqual(broken)
           // What packs them greedily may miss a way that was found before; trying everything does not.
-          expect(guarded.filter(at => homeless(arrangement, [at]).length > 0 && !canLose(arrangement, at))).toEqual([])
+          expect(guarded.filter(at => refuge(arrangement, [at]).left.length > 0 && !canLose(arrangement, at))).toEqual(
+            [],
+          )
         }
         expect(places).toEqual(arrangement.at)
         for (const [index, at] of goal.entries()) if (!left.includes(index)) expect(places[index]).toBe(at)
@@ -249,9 +251,9 @@ describe('a reserve', () => {
       aparts: [],
     }
     const arrangement = new Arrangement(layout, placesNow(layout))
-    expect(homeless(arrangement, [0])).toEqual([0])
-    expect(homeless(arrangement, [1])).toEqual([])
-    expect(homeless(arrangement, [2])).toEqual([3])
+    expect(refuge(arrangement, [0]).left).toEqual([0])
+    expect(refuge(arrangement, [1]).left).toEqual([])
+    expect(refuge(arrangement, [2]).left).toEqual([3])
     expect(new Reserve(arrangement).nodes).toEqual([1])
   })
 
@@ -261,6 +263,6 @@ describe('a reserve', () => {
       items: [item('x', 4, 0), item('y', 8, 0), item('z', 2, 0)],
       aparts: [],
     }
-    expect(homeless(new Arrangement(layout, placesNow(layout)), [0])).toEqual([])
+    expect(refuge(new Arrangement(layout, placesNow(layout)), [0]).left).toEqual([])
   })
 })
