@@ -6,8 +6,8 @@ import type { Command } from '../src/core/command.ts'
 import { parseDomain } from '../src/core/domain-xml.ts'
 import type { FenceAction, FenceDevice } from '../src/core/fence.ts'
 import type { End } from '../src/core/migration.ts'
-import type { DomainOnNode, NodeRecord, SilentNode, UpNode } from '../src/core/node.ts'
-import type { GuardTicket } from '../src/nodes/guard.ts'
+import { type DomainOnNode, isMigrationEnd, type NodeRecord, type SilentNode, type UpNode } from '../src/core/node.ts'
+import { type GuardTicket, guardStatus } from '../src/nodes/guard.ts'
 import type { Introduction, Look, Nodes, Order, Reached } from '../src/nodes/nodes.ts'
 import type { Exit } from '../src/nodes/process.ts'
 import type { Inquiry } from '../src/nodes/session.ts'
@@ -121,6 +121,9 @@ export class FakeNodes implements Nodes {
     if (typeof fault === 'object' && !('ends' in fault)) return exit(fault.status, fault.stderr ?? 'havirt guard: no')
     if (ticket.generation < this.#generationOf(name, ticket)) return exit(97, 'havirt guard: displaced')
     this.#generations.set(`${name} ${ticket.uuid}`, ticket.generation)
+    const here = this.domainsOf(name).find(({ uuid }) => uuid === ticket.uuid)
+    if (ticket.waits !== undefined && (here === undefined || !isMigrationEnd(here)))
+      return exit(guardStatus.noLongerWaits, 'havirt guard: the domain waits no longer')
     const done = this.#virsh(name, order, typeof fault === 'object' ? fault : undefined)
     if (fault === 'lostAndSilent') this.silence(name)
     return fault === 'lostAfter' || fault === 'lostAndSilent' ? exit(255, 'Connection closed') : done

@@ -315,6 +315,23 @@ describe('a migration that a dead holder left', () => {
     expect(states(world)).toEqual([['running'], []])
   })
 
+  test('what begins to run on the target as it is about to be destroyed is left alone, and the source never runs on', async () => {
+    const world = await aWorld()
+    await leave(world, 'node1', MOVE)
+    ends(world, waiting, waiting)
+    world.nodes.beforeAct = async line => {
+      if (line.startsWith('destroy')) ends(world, waiting, running)
+    }
+    expect(await act(world, reboot)).toMatchObject({ exit: 5 })
+    expect(states(world)).toEqual([['paused'], ['running']])
+    // It ends by itself: nothing says any more that the source has its last state.
+    ends(world, waiting, 'absent')
+    world.nodes.beforeAct = async () => undefined
+    expect(await act(world, reboot)).toMatchObject({ exit: 5 })
+    expect(states(world)).toEqual([['paused'], []])
+    expect(acts(world)).toEqual(['act node2 destroy'])
+  })
+
   test('it is judged before any other command that was left on its node', async () => {
     for (const first of [true, false]) {
       const world = await aWorld()

@@ -205,11 +205,17 @@ export function reconciledNodes(cluster: Observed): string[] {
 
 /** The two ends of a migration that is under way: the one that runs, and the one that waits for it. */
 export function movingEnds(cluster: Cluster, name: string): { source: Sighting; target: Sighting } | undefined {
-  const active = sightingsOf(cluster, { name }).filter(({ domain }) => domain.active)
+  const named = sightingsOf(cluster, { name }).filter(({ domain }) => domain.active)
+  // Another name with the same uuid is a third one, and libvirt's commands would mean any of them.
+  const uuids = new Set(named.map(({ domain }) => domain.uuid))
+  const active = sightings(cluster).filter(({ domain }) => domain.active && uuids.has(domain.uuid))
   const [source, ...others] = active.filter(({ domain }) => !isMigrationEnd(domain))
   const target = active.find(({ domain }) => isMigrationEnd(domain) && domain.uuid === source?.domain.uuid)
   const isSure =
-    others.length === 0 && active.length === 2 && active.every(({ domain }) => domain.unlistedPid === undefined)
+    others.length === 0 &&
+    named.length === 2 &&
+    active.length === 2 &&
+    active.every(({ domain }) => domain.unlistedPid === undefined)
   return source === undefined || target === undefined || !isSure ? undefined : { source, target }
 }
 

@@ -37,7 +37,8 @@ export interface StepArgs {
   shutdownDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
   /** Waits until the node no longer shows the domain active. Observes only. */
   awaitShutOff: OnNode & { readonly timeoutMs: number }
-  destroyDomain: OnNode & { readonly graceful: boolean }
+  /** With `waits` only while it waits there for a migration and never ran: the node is asked right before. */
+  destroyDomain: OnNode & { readonly graceful: boolean; readonly waits?: true }
   rebootDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
   resetDomain: OnNode
   suspendDomain: OnNode

@@ -258,7 +258,7 @@ async function repair(
     verdict === 'destroySource'
       ? [step('destroyDomain', { ...on, node: args.from, graceful: false })]
       : [
-          ...(wasBegun ? [] : [step('destroyDomain', { ...on, node: args.to, graceful: false })]),
+          ...(wasBegun ? [] : [step('destroyDomain', { ...on, node: args.to, graceful: false, waits: true })]),
           ...(verdict === 'destroyTargetResumeSource' ? [step('resumeDomain', { ...on, node: args.from })] : []),
         ]
   work.claim.judged(args.from, verdict)
@@ -270,6 +270,14 @@ async function stillSo(work: Work, args: Moving, one: Step, verdict: Verdict): P
   const { source, target } = await endsOf(work, args)
   if (source === undefined || target === undefined) return false
   return one.step === 'resumeDomain' ? mayResume(source, target) : judgeMigration(source, target) === verdict
+}
+
+/**
+ * What was judged to wait was not destroyed, so it may have run since: whoever comes next must not take its absence for our doing,
+ * and let the source run on.
+ */
+function misjudged(work: Work, args: Moving, one: Step): void {
+  if (one.step === 'destroyDomain') work.claim.judged(args.from, undefined)
 }
 
 function notSent(error: unknown): Outcome {
@@ -286,9 +294,12 @@ async function mend(
 ): Promise<Outcome> {
   const messages: Message[] = []
   for (const one of mending) {
-    if (!(await stillSo(work, args, one, verdict)))
+    if (!(await stillSo(work, args, one, verdict))) {
+      misjudged(work, args, one)
       return { outcome: 'unknown', detail: `${reason}; it changed while it was put right`, messages }
+    }
     const outcome = await work.perform(one).catch(notSent)
+    if (outcome.outcome === 'failed') misjudged(work, args, one)
     messages.push(
       note(`${describeStep(one)}: ${outcome.outcome}${outcome.detail === undefined ? '' : ` (${outcome.detail})`}`),
     )

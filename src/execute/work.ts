@@ -3,7 +3,7 @@ import { type Command, commandOf, remoteLine } from '../core/command.ts'
 import type { End } from '../core/migration.ts'
 import type { NodeRecord } from '../core/node.ts'
 import type { Step } from '../core/step.ts'
-import type { Peer } from '../nodes/guard.ts'
+import type { GuardTicket } from '../nodes/guard.ts'
 import type { Exit } from '../nodes/process.ts'
 import type { Parts } from '../operate.ts'
 import { type Message, type StepResult, warning } from '../report.ts'
@@ -59,7 +59,7 @@ export function endOn(work: Work, node: string, uuid: string): Promise<End | und
 export async function send(work: Work, one: Step, stdin?: string, timeoutMs = COMMAND_TIMEOUT_MS): Promise<Exit> {
   const command = commandFor(work, one)
   await writtenDown(work, command, one)
-  return act(work, command, stdin, timeoutMs, 'lock', peerOf(work, one))
+  return act(work, command, stdin, timeoutMs, 'lock', questionsOf(work, one))
 }
 
 /** Rule 12: what is about to be sent stands in the claim first; if it does not get there, nothing is sent. */
@@ -71,10 +71,17 @@ async function writtenDown({ claim, notBegun }: Work, command: Command, one: Ste
   }
 }
 
-/** Rule 7 for a migration: the source's way to the target may be another than ours. */
-function peerOf(work: Work, one: Step): Peer | undefined {
-  if (one.step !== 'migrateDomain') return undefined
-  return { uri: one.options.desturi, hostUuid: recordOf(work, one.to).hostUuid }
+/** What the guard finds out on the node right before the command. */
+type Questions = Pick<GuardTicket, 'peer' | 'waits'>
+
+/**
+ * Rule 7 for a migration: the source's way to the target may be another than ours. And what waits for a migration may begin to run
+ * at any moment, by a word of its source that was long on the way.
+ */
+function questionsOf(work: Work, one: Step): Questions {
+  if (one.step === 'migrateDomain')
+    return { peer: { uri: one.options.desturi, hostUuid: recordOf(work, one.to).hostUuid } }
+  return one.step === 'destroyDomain' && one.waits === true ? { waits: { uri: work.uri } } : {}
 }
 
 export function act(
@@ -83,11 +90,11 @@ export function act(
   stdin: string | undefined,
   timeoutMs: number,
   mode: 'lock' | 'nolock' = 'lock',
-  peer?: Peer,
+  questions: Questions = {},
 ): Promise<Exit> {
   const record = recordOf(work, command.node)
   const { uuid, generation } = work.claim.record
-  const ticket = { uuid, generation, nodeId: record.id, ...(peer === undefined ? {} : { peer }) }
+  const ticket = { uuid, generation, nodeId: record.id, ...questions }
   return work.parts.nodes.act(record, ticket, { command, timeoutMs, ...(stdin === undefined ? {} : { stdin }) }, mode)
 }
 

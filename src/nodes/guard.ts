@@ -12,6 +12,8 @@ export interface GuardTicket {
   readonly nodeId: string
   /** Of a migration: where it goes. The guard asks there, from the source, whether it is the recorded machine (rule 7). */
   readonly peer?: Peer
+  /** Only while the domain waits on this node for a migration: its libvirt there is asked. */
+  readonly waits?: { readonly uri: string }
 }
 
 /** A node's libvirt as another node reaches it, and which host is expected to answer. */
@@ -24,13 +26,21 @@ export interface Peer {
 const LOCK_WAIT_SECONDS = 30
 
 /** The guard's own exit statuses: no command ran. Above 90 and below 125, where neither virsh nor a shell has any. */
-export const guardStatus = { unusable: 94, otherNode: 95, locked: 96, displaced: 97, otherPeer: 98 } as const
+export const guardStatus = {
+  unusable: 94,
+  otherNode: 95,
+  locked: 96,
+  displaced: 97,
+  otherPeer: 98,
+  noLongerWaits: 99,
+} as const
 
 /** How long the guard waits for a peer to tell its uuid; it makes its own ssh connection. */
 const PEER_WAIT_SECONDS = 20
 
 /**
- * Arguments: uuid, generation, node id, `lock`, `nolock` or `raise`, the peer's URI and host uuid or two empty words, then the command. With `nolock` only the generation counts:
+ * Arguments: uuid, generation, node id, `lock`, `nolock` or `raise`, the peer's URI and host uuid or two empty words, the URI at which
+ * the domain must be found waiting or an empty word, then the command. With `nolock` only the generation counts:
  * that is for ending a command which holds the lock, such as a migration. It records nothing, because without the lock it
  * could put its own generation over a newer one. `raise` records it on disk, too, where it outlives a reboot: a holder that was
  * suspended with its machine right before it sent a command may send it to a node that has started anew since.
@@ -40,7 +50,7 @@ const PEER_WAIT_SECONDS = 20
  * libvirt would carry out what virsh asked of it without the lock.
  * A generation file that holds no number fails the comparison, and the command does not run.
  */
-const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4 peer=$5 host=$6; shift 6
+const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4 peer=$5 host=$6 waits=$7; shift 7
 fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
 folder=/run/havirt/guard kept=/var/lib/havirt/guard
@@ -63,6 +73,10 @@ if [ -n "$peer" ]; then
   there=$(timeout ${PEER_WAIT_SECONDS} virsh -c "$peer" capabilities </dev/null) || fail "cannot ask $peer which host it is" 98
   case $there in *"<uuid>$host</uuid>"*) ;; *) fail "$peer leads to another host than the recorded one" 98 ;; esac
 fi
+if [ -n "$waits" ]; then
+  state=$(timeout ${PEER_WAIT_SECONDS} virsh -c "$waits" domstate --reason "$uuid" </dev/null) || fail "cannot tell whether the domain still waits" 99
+  case $state in "paused (migrating)"* | "paused (starting up)"*) ;; *) fail "the domain waits no longer: $state" 99 ;; esac
+fi
 "$@"
 exit $?`
 
@@ -70,8 +84,8 @@ const NOBODY: Peer = { uri: '', hostUuid: '' }
 
 /** The line for the node's shell that runs `remote` (a line itself, see core/command.ts) behind the guard. */
 export function guarded(ticket: GuardTicket, remote: string, mode: 'lock' | 'nolock' | 'raise' = 'lock'): string {
-  const { uuid, generation, nodeId, peer = NOBODY } = ticket
-  const words = [uuid, String(generation), nodeId, mode, peer.uri, peer.hostUuid].map(quote).join(' ')
+  const { uuid, generation, nodeId, peer = NOBODY, waits } = ticket
+  const words = [uuid, String(generation), nodeId, mode, peer.uri, peer.hostUuid, waits?.uri ?? ''].map(quote).join(' ')
   return `sh -c ${quote(GUARD)} havirt-guard ${words} ${remote}`
 }
 
@@ -98,6 +112,8 @@ export function guardMeaning(status: number | undefined): string | undefined {
     return 'the machine that answered is not the recorded node, and the command did nothing'
   if (status === guardStatus.otherPeer)
     return 'the source cannot tell that its way to the target leads to the recorded node, and the command did nothing'
+  if (status === guardStatus.noLongerWaits)
+    return 'the domain no longer waits for its migration there, and the command did nothing'
   if (status === guardStatus.unusable) return 'the guard could not work on the node, and the command did nothing'
   return undefined
 }

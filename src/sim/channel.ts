@@ -2,6 +2,7 @@
  * A command on its way through ssh: sent, run on the node behind the guard, answered. The client may give up or die at any
  * moment; what it sent goes on, and may arrive late.
  */
+import { isMigrationEnd } from '../core/node.ts'
 import { guardStatus } from '../nodes/guard.ts'
 import type { Order } from '../nodes/nodes.ts'
 import type { Exit } from '../nodes/process.ts'
@@ -108,7 +109,15 @@ export class Channel {
 
   /** The guard asks from here where a migration's way leads; virsh makes a connection of its own afterwards. */
   #askPeer(boot: Life, pass: Pass, release: () => void): void {
-    const { peer } = pass
+    const { peer, uuid, waits } = pass
+    const here = this.machine.qemus.find(qemu => qemu.uuid === uuid && qemu.listed)
+    if (
+      waits !== undefined &&
+      (here === undefined || !isMigrationEnd({ state: here.state, stateReason: here.reason }))
+    ) {
+      release()
+      return this.#keepOut(pass, guardStatus.noLongerWaits)
+    }
     if (peer === undefined) return this.#run(release)
     const there = this.#world.machineOf(new URL(peer.uri).hostname)
     this.#world.scheduler.after(this.#process.random.between(50, 300), boot, () => {
@@ -163,7 +172,9 @@ function guardText(status: number, machine: Machine, { uuid, generation }: Pass,
         ? 'another command still runs'
         : status === guardStatus.otherPeer
           ? 'its way to the target leads to nobody, or somewhere else'
-          : 'it is meant for another machine'
+          : status === guardStatus.noLongerWaits
+            ? 'the domain waits here no longer'
+            : 'it is meant for another machine'
   return `the guard keeps out a command of pid ${pid}: ${why}`
 }
 

@@ -141,9 +141,15 @@ export class Claim {
     this.#turnDoubts(node, doubt => (isMigration(doubt) ? [] : [doubt]))
   }
 
-  /** The ends of the migration from this node were judged so, and are about to be put right. Written with the next swap. */
-  judged(node: string, verdict: Verdict): void {
-    this.#turnDoubts(node, doubt => (isMigration(doubt) ? [{ ...doubt, judged: verdict }] : [doubt]))
+  /**
+   * The ends of the migration from this node were judged so, and are about to be put right; undefined: that was not to be. Written
+   * with the next swap.
+   */
+  judged(node: string, verdict: Verdict | undefined): void {
+    this.#turnDoubts(node, doubt => {
+      const { judged: _, ...unjudged } = doubt
+      return isMigration(doubt) ? [verdict === undefined ? unjudged : { ...unjudged, judged: verdict }] : [doubt]
+    })
   }
 
   /** The node is confirmed down: what was in doubt there cannot happen any more until it comes back. Written with the next swap. */

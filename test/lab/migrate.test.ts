@@ -1,6 +1,7 @@
 /** Live migration: what moves, what is told, and what is refused. */
 import { readFile, writeFile } from 'node:fs/promises'
 import { afterEach, describe, expect, test } from 'vitest'
+import { guarded, guardStatus } from '../../src/nodes/guard.ts'
 import {
   clean,
   configure,
@@ -24,6 +25,7 @@ import {
   signal,
   sure,
   until,
+  uuidOf,
   whereIs,
   words,
 } from './lab.ts'
@@ -111,6 +113,22 @@ describe('a migration', () => {
     expect(scan.status).toBe(0)
     expect(await moving.done).toMatchObject({ status: 0 })
     expect(await whereIs('big')).toEqual(['node3'])
+  })
+
+  test('the guard lets nothing destroy what has begun to run on the target, and knows what still waits there', async () => {
+    await running('big', 'node1', SLOW)
+    const uuid = uuidOf(await readFile(await pathOn('node1', `${HOME}/conf/big.xml`), 'utf8'))
+    const id = await readFile(await pathOn('node2', '/var/lib/havirt/id'), 'utf8')
+    const nodeId = /^node: (.*)$/m.exec(id)?.[1] ?? ''
+    const waits = { uri: 'qemu:///system' }
+    const line = guarded({ uuid, generation: 1_000_000, nodeId, waits }, 'echo passed', 'nolock')
+    const moving = havirtBegins('node1', '-y', 'domain', 'migrate', 'big', 'node2', ...SLOWLY)
+    await until('both ends are there', async () => (await whereIs('big')).length === 2)
+    expect(await shell('node2', line)).toMatchObject({ status: 0, stdout: 'passed\n' })
+    expect(await moving.done).toMatchObject({ status: 0 })
+    const late = await shell('node2', line)
+    expect(late).toMatchObject({ status: guardStatus.noLongerWaits, stdout: '' })
+    expect(late.stderr).toContain('waits no longer: running')
   })
 
   test('begun with plain virsh is no double presence, and a stop during it stops the domain or leaves it alone', async () => {

@@ -135,6 +135,34 @@ describe('a command that goes on to a peer', () => {
   })
 })
 
+describe('a command for what waits for a migration', () => {
+  const WAITS: GuardTicket = { ...TICKET, waits: { uri: 'qemu:///system' } }
+
+  /** What the node's virsh says of the domain, and how it ends. */
+  async function stateIs(text: string, status = 0): Promise<Exit> {
+    await mkdir(at('bin'))
+    const asked = `echo "$*" >>${at('asked')}; [ "$(cat)" = '' ] || exit 7`
+    await writeFile(at('bin', 'virsh'), `#!/bin/sh\n${asked}\necho ${quote(text)}\nexit ${status}\n`, { mode: 0o755 })
+    return runs(`PATH=${at('bin')}:$PATH; ${guarded(WAITS, says('ran'))}`, 'input')
+  }
+
+  test.each(['paused (migrating)', 'paused (starting up)'])('runs while it is %s', async text => {
+    expect(await stateIs(text)).toMatchObject({ status: 0 })
+    expect(await written()).toBe('ran\n')
+    expect(await readFile(at('asked'), 'utf8')).toBe(`-c qemu:///system domstate --reason ${TICKET.uuid}\n`)
+  })
+
+  test.each([
+    ['it runs', 'running (migrated)', 0],
+    ['a person paused it', 'paused (user)', 0],
+    ['it is gone', '', 1],
+    ['virsh fails', 'paused (migrating)', 1],
+  ])('does not run when %s', async (_when, text, status) => {
+    expect(await stateIs(text, status)).toMatchObject({ status: guardStatus.noLongerWaits })
+    expect(await written()).toBe('')
+  })
+})
+
 describe('a command does not run', () => {
   async function refused(line: string): Promise<number | undefined> {
     const exit = await runs(line)
@@ -292,7 +320,7 @@ describe('a node that started anew since', () => {
 
 test('each status of the guard has a meaning, and no other has', () => {
   for (const status of Object.values(guardStatus)) expect(guardMeaning(status)).toMatch(/did nothing$/)
-  for (const status of [undefined, 0, 1, 2, 93, 99, 124, 127, 137, 255]) expect(guardMeaning(status)).toBeUndefined()
+  for (const status of [undefined, 0, 1, 2, 93, 100, 124, 127, 137, 255]) expect(guardMeaning(status)).toBeUndefined()
 })
 
 test('a dry run explains it in comments', () => {

@@ -306,6 +306,12 @@ export const variants: readonly Variant[] = [
     ],
   },
   {
+    why: 'what waited on the target is destroyed although it may run by then',
+    within: 1,
+    scenario: 'hand-over-that-comes-late',
+    edits: [edit('execute/work.ts', "one.step === 'destroyDomain' && one.waits === true ?", 'one === undefined ?')],
+  },
+  {
     why: 'QEMUs that libvirt does not list are not counted',
     within: 1000,
     edits: [

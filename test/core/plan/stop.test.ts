@@ -120,6 +120,17 @@ const ROWS: readonly Row[] = [
     'refused: presentTwice',
   ],
   [
+    'a migration beside another name with its uuid is not touched',
+    stop({
+      nodes: [
+        aNode('node1', [aDomainOnNode()]),
+        aNode('node2', [aDomainOnNode({ state: 'paused', stateReason: 2 })]),
+        aNode('node3', [aDomainOnNode({ name: 'old', uuid: WEB_UUID })]),
+      ],
+    }),
+    'refused: presentTwice',
+  ],
+  [
     'one uuid under two names on two nodes is one domain twice',
     stop({
       nodes: [aNode('node1', [aDomainOnNode()]), aNode('node2', [aDomainOnNode({ name: 'old', uuid: WEB_UUID })])],
