@@ -92,6 +92,7 @@ export function obstacles(cluster: Cluster, domain: Domain, node: Node): Refusal
     ...missingNetworks(domain, name, seen),
     ...unfitCpu(domain, name, seen),
     ...leftBehind(cluster, domain, name, seen),
+    ...otherDefinitions(domain, name, seen),
     ...(domain.hugePages ? [refuse('hugePages', { domain: domain.name, node: name })] : []),
   ]
 }
@@ -153,6 +154,15 @@ function missingNetworks(domain: Domain, node: string, seen: UpNode): Refusal[] 
     const missing = (kind === 'bridge' || kind === 'direct') && seen.devices.get(source) === false
     return missing ? [refuse('bridgeMissing', { domain: domain.name, node, bridge: source })] : []
   })
+}
+
+/**
+ * What is shut off there and has the domain's name or its uuid, but not both: libvirt takes neither a second name for a uuid nor a
+ * second uuid for a name (virDomainObjListAdd).
+ */
+function otherDefinitions({ name, uuid }: Domain, node: string, seen: UpNode): Refusal[] {
+  const others = seen.domains.filter(each => !each.active && (each.name === name) !== (each.uuid === uuid))
+  return others.map(other => refuse('otherDefinition', { domain: name, node, other: other.name, uuid: other.uuid }))
 }
 
 /** State that another node has and this one lacks: libvirt would begin anew here, with empty UEFI variables or a blank TPM. */

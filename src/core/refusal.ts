@@ -13,6 +13,7 @@ export interface RefusalFacts {
   nameMismatch: { domain: string; path: string; found: string }
   present: { domain: string; node: string; state: string }
   sameUuid: { domain: string; other: string; node: string; uuid: string }
+  otherDefinition: { domain: string; node: string; other: string; uuid: string }
   diskHeld: { domain: string; disk: string; holder: string; node: string }
   unreadable: { domain: string; other: string; node: string; problem: string }
   unlisted: { domain: string; other: string; node: string; pid: number }
@@ -128,6 +129,10 @@ const texts: Texts = {
   sameUuid: ({ domain, other, node, uuid }) => ({
     why: `the domain ${other} on ${node} has the uuid of ${domain} (${uuid})`,
     next: `two names for one uuid are one domain to libvirt: stop ${other}, or give ${domain} a uuid of its own`,
+  }),
+  otherDefinition: ({ domain, node, other, uuid }) => ({
+    why: `${node} defines ${other} with the uuid ${uuid}: libvirt there takes no ${domain} beside it`,
+    next: `ssh ${node} virsh undefine ${other} --keep-nvram, or give one of the two a name and a uuid of its own`,
   }),
   diskHeld: ({ domain, disk, holder, node }) => ({
     why: `${holder}, present on ${node}, holds the disk ${disk} of ${domain}`,

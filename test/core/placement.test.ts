@@ -5,7 +5,18 @@ import { upNodes } from '../../src/core/cluster.ts'
 import { defaultConfig } from '../../src/core/config.ts'
 import type { Ledger } from '../../src/core/ledger.ts'
 import { candidates, needsOf, objections, room } from '../../src/core/placement.ts'
-import { aCluster, aDisk, aDomain, aDomainOnNode, aNode, aSilentNode, MAIL_UUID, upNode, uuidOf } from './builders.ts'
+import {
+  aCluster,
+  aDisk,
+  aDomain,
+  aDomainOnNode,
+  aNode,
+  aSilentNode,
+  MAIL_UUID,
+  shutOff,
+  upNode,
+  uuidOf,
+} from './builders.ts'
 
 describe('placement', () => {
   test('needs are the paths of disks and the devices of bridges, each once', () => {
@@ -55,6 +66,20 @@ describe('placement', () => {
     expect(room(cluster, arrived).memoryMiB).toBe(free.memoryMiB - 1024)
     const [refusal] = objections(cluster, aDomain({ memoryMiB: free.memoryMiB }), reserved)
     expect(refusal).toMatchObject({ reason: 'memory', reserved: ['2048 MiB for mail by ops@node2 (pid 7)'] })
+  })
+
+  test('a node that defines another domain with its name or its uuid is no place for it, and another one is', () => {
+    const reasons = (there: ReturnType<typeof shutOff>) =>
+      objections(aCluster(), aDomain(), aNode('node1', [there])).map(({ reason }) => reason)
+    expect(reasons(shutOff({ name: 'old' }))).toEqual(['otherDefinition'])
+    expect(reasons(shutOff({ uuid: MAIL_UUID }))).toEqual(['otherDefinition'])
+    expect(reasons(shutOff())).toEqual([])
+    expect(reasons(shutOff({ name: 'mail', uuid: MAIL_UUID }))).toEqual([])
+    const nodes = [
+      aNode('node1', [shutOff({ name: 'old' })]),
+      aNode('node2', [aDomainOnNode({ name: 'big', uuid: uuidOf(9) })]),
+    ]
+    expect(candidates(aCluster({ nodes }), aDomain())).toEqual(['node2'])
   })
 
   test('nobody has to make room for those who reserved later', () => {

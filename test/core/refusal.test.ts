@@ -18,6 +18,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   badDefinition: [{ domain: 'web', problem: 'conf/web.xml:3:1: expected a name' }],
   nameMismatch: [{ domain: 'web', path: 'conf/web.xml', found: 'mail' }],
   present: [{ ...on, state: 'paused' }],
+  otherDefinition: [{ ...on, node: 'node1', other: 'old-web', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01' }],
   sameUuid: [{ ...on, other: 'old-web', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01' }],
   diskHeld: [{ ...on, disk: 'file:/srv/web.img', holder: 'mail' }],
   unreadable: [{ ...on, other: 'odd', problem: '3:1: expected a name' }],
