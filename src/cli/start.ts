@@ -40,7 +40,7 @@ async function start(): Promise<void> {
   script.runInThisContext()(module.exports, createRequire(file), module, file, __dirname)
   const status = await module.exports.run(argv, HAVIRT_VERSION)
   const news = `${compiled}.${argv
-    .filter(word => /^[a-z-]{2,20}$/.test(word))
+    .filter(word => /^[a-z][a-z-]{1,19}$/.test(word))
     .slice(0, 2)
     .join('.')}`
   if (cachedData === undefined || script.cachedDataRejected || (status === 0 && !existsSync(news)))
