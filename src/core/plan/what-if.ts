@@ -1,7 +1,7 @@
 /** What would become of domains if nodes were lost, and how much more the cluster can take. Nothing is changed. */
 import { Arrangement } from '../balance/arrangement.ts'
 import { evacuate } from '../balance/evacuate.ts'
-import { type Amount, type Layout, type LayoutItem, placesNow } from '../balance/layout.ts'
+import { type Amount, type Layout, type LayoutItem, place, placesNow } from '../balance/layout.ts'
 import { type Packing, refuge } from '../balance/reserve.ts'
 import type { Cluster } from '../cluster.ts'
 import { type Refusal, refuse } from '../refusal.ts'
@@ -152,7 +152,7 @@ function howMany(layout: Layout, typical: Amount, keepReserve: boolean): number 
 /** So many more of them, spread by the room that each node has. */
 function withMore(layout: Layout, needs: Amount, each: readonly number[], count: number): Layout {
   const left = [...each]
-  const places = new Uint8Array(layout.nodes.length)
+  const places = Uint8Array.from(layout.nodes, ({ counts }) => (counts ? 0 : place.barred))
   const more = Array.from({ length: count }, (_, at): LayoutItem => {
     const node = left.indexOf(Math.max(...left))
     left[node] = (left[node] ?? 0) - 1

@@ -94,6 +94,12 @@ describe('an arrangement', () => {
   })
 })
 
+test('a node that does not count changes nothing in the score, however full it is', () => {
+  const nodes = [node('a', 8), node('b', 8), node('resting', 8, { counts: false })]
+  const layout = { nodes, items: [item('x', 6, 0), item('y', 2, 1), item('z', 8, 2)], aparts: [] }
+  expect(new Arrangement(layout, placesNow(layout)).score).toBeCloseTo(0.25, 9)
+})
+
 describe('evening out', () => {
   const prices = fc.constantFrom<Prices>(FREE, { move: 0.01, gib: 0.001 })
 
@@ -126,6 +132,36 @@ describe('evening out', () => {
       }),
       { numRuns: 40 },
     )
+  })
+
+  test('moves what a move and its memory are worth, and no more', () => {
+    const nodes = [node('a', 16), node('b', 16)]
+    const items = [1, 2, 3, 4, 5, 6].map(number => item(`d${number}`, 2, 0))
+    const moved = (price: Prices) =>
+      arranged(
+        { nodes, items, aparts: [] },
+        improve({ nodes, items, aparts: [] }, { ...UNLIMITED, proposals: 5000 }, price),
+      ).moved
+    expect(moved(FREE)).toBe(3)
+    // Each of the first three gains a little more than 0.18.
+    expect(moved({ move: 0.15, gib: 0 })).toBe(3)
+    expect(moved({ move: 0.25, gib: 0 })).toBe(0)
+    expect(moved({ move: 0, gib: 0.15 })).toBe(0)
+    const small = [1, 2, 3, 4, 5, 6].map(number => item(`s${number}`, 1, 0))
+    const layout = { nodes, items: [item('large', 8, 0), ...small], aparts: [] }
+    const best = improve(layout, { ...UNLIMITED, proposals: 20_000 }, { move: 0.2, gib: 0 })
+    expect([...best]).toEqual([1, 0, 0, 0, 0, 0, 0])
+  })
+
+  test('three that can only change places in a ring do so', () => {
+    const only = (to: number) => [0, 1, 2].map(at => (at === to ? 0 : place.barred))
+    const unwanted = (home: number, to: number) => only(to).map((flags, at) => (at === home ? place.unwanted : flags))
+    const layout = {
+      nodes: ['a', 'b', 'c'].map(name => node(name, 4)),
+      items: [item('x', 4, 0, unwanted(0, 1)), item('y', 4, 1, unwanted(1, 2)), item('z', 4, 2, unwanted(2, 0))],
+      aparts: [],
+    }
+    expect([...improve(layout, { ...UNLIMITED, proposals: 5000 })]).toEqual([1, 2, 0])
   })
 
   test('says the same each time', () => {
@@ -177,6 +213,19 @@ describe('an order of moves', () => {
         for (const [index, at] of goal.entries()) if (!left.includes(index)) expect(places[index]).toBe(at)
       }),
     )
+  })
+
+  test('two that must be apart change places by way of a third node, and are never together', () => {
+    const layout = {
+      nodes: [node('a', 16), node('b', 16), node('c', 16)],
+      items: [item('x', 2, 0), item('y', 2, 1)],
+      aparts: [{ items: [0, 1], hard: true }],
+    }
+    const { hops, left } = sequence(layout, Int32Array.of(1, 0), { keepReserve: false })
+    expect(left).toEqual([])
+    expect(hops).toHaveLength(3)
+    const pair = { ...layout, nodes: layout.nodes.slice(0, 2) }
+    expect(sequence(pair, Int32Array.of(1, 0), { keepReserve: false })).toMatchObject({ hops: [], left: [0, 1] })
   })
 
   test('two that have to change places on full nodes go by way of a third', () => {
@@ -257,10 +306,16 @@ describe('a reserve', () => {
     expect(new Reserve(arrangement).nodes).toEqual([1])
   })
 
+  test('takes no place where a hard rule would be broken', () => {
+    const items = [item('x', 4, 0, [0, place.broken])]
+    const layout = { nodes: [node('a', 8), node('b', 8)], items, aparts: [] }
+    expect(refuge(new Arrangement(layout, placesNow(layout)), [0]).left).toEqual([0])
+  })
+
   test('fills gaps so that the large one stays whole, where spreading would not do', () => {
     const layout = {
-      nodes: [node('a', 16), node('b', 6), node('c', 8)],
-      items: [item('x', 4, 0), item('y', 8, 0), item('z', 2, 0)],
+      nodes: [node('a', 16), node('b', 6), node('c', 4)],
+      items: [item('x', 4, 0), item('y', 3, 0), item('z', 3, 0)],
       aparts: [],
     }
     expect(refuge(new Arrangement(layout, placesNow(layout)), [0]).left).toEqual([])

@@ -46,10 +46,13 @@ export function layouts({ nodes = 4, items = 7 } = {}): fc.Arbitrary<Layout> {
           ...item(`d${index}`, gib, at, places),
           needs: { memoryMiB: gib * GIB, vcpus },
         }))
-        const held = (at: number) =>
-          made.filter(each => each.node === at).reduce((sum, { needs }) => sum + needs.memoryMiB / GIB, 0)
+        const held = (at: number, what: 'memoryMiB' | 'vcpus') =>
+          made.filter(each => each.node === at).reduce((sum, { needs }) => sum + needs[what], 0)
         return {
-          nodes: spare.map((gib, at) => node(`node${at}`, held(at) + gib + 1)),
+          nodes: spare.map((more, at) => {
+            const sized = node(`node${at}`, held(at, 'memoryMiB') / GIB + more + 1)
+            return { ...sized, room: { ...sized.room, vcpus: held(at, 'vcpus') + (more % 5) } }
+          }),
           items: made,
           aparts: aparts.map(({ picks, hard }) => ({
             items: [...new Set(picks)].filter(pick => pick < made.length),

@@ -56,6 +56,10 @@ describe('an uneven cluster', () => {
     const nodes = [1, 2, 3, 4].map(n => aNode(`node${n}`, [guest(n * 10, 2), guest(n * 10 + 1, 2)]))
     const one = { nodes: [...nodes, aNode('node5', [guest(99, 3)])] }
     expect(planned(one).moves).toEqual([])
+    // Two that change places would make it even, and are not worth their 4 GiB.
+    const more = 2 + 100 / 1024
+    const uneven = [aNode('node1', [guest(1, more), guest(2, 2)]), aNode('node2', [guest(3, 2), guest(4, 4 - more)])]
+    expect(planned({ nodes: uneven }).moves).toEqual([])
   })
 
   test('is evened out as far as moves, memory or the goal allow', () => {
@@ -103,6 +107,17 @@ describe('what does not move', () => {
     const resting = { ...aNode('node3'), ledger: { reservations: [], maintenance: { by: 'ops', since: '2026' } } }
     const plan = planned({ nodes: [...uneven.nodes.slice(0, 2), resting] })
     expect(counts(plan)).toEqual([3, 3, 0])
+  })
+
+  test('nor where room is reserved for others', () => {
+    const by = { token: 't', generation: 1, uuid: uuidOf(99), domain: 'other', vcpus: 1, by: 'ops' }
+    const reserving = (memoryMiB: number) => ({
+      ...aNode('node2'),
+      ledger: { reservations: [{ ...by, memoryMiB }] },
+    })
+    const full = aNode('node1', [guest(1), guest(2), guest(3), guest(4)])
+    expect(planned({ nodes: [full, reserving(8192)] }).moves).toEqual([])
+    expect(planned({ nodes: [full, reserving(0)] }).moves.length).toBeGreaterThan(0)
   })
 
   test('no node is filled beyond what it has for domains', () => {

@@ -106,6 +106,14 @@ describe('the reserve', () => {
     expect(reserveOf({ nodes: [aNode('node1'), aNode('node2')] })).toMatchObject({ typical: undefined, more: 0 })
   })
 
+  test('a node in maintenance takes no more', () => {
+    const resting = { ...aNode('node2'), ledger: { reservations: [], maintenance: { by: 'ops', since: '2026' } } }
+    const alone = reserveOf({ nodes: [aNode('node1', [guest(1)]), resting] })
+    expect(alone.single.flatMap(lostDomains)).toEqual(['guest1'])
+    const nodes = [aNode('node1', [guest(1)]), resting, aNode('node3', [guest(3)])]
+    expect(reserveOf({ nodes })).toMatchObject({ more: 14, moreWithReserve: 6 })
+  })
+
   test('beyond 50 nodes no pairs are tried', () => {
     const nodes = Array.from({ length: 51 }, (_, at) => aNode(`n${at}`, [guest(at + 1)]))
     expect(reserveOf({ nodes }).pairs).toBeUndefined()
