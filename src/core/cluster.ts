@@ -82,20 +82,38 @@ export function unknownNodes(cluster: Observed): (Node & { readonly seen: Silent
 }
 
 /** Every domain that every answering node shows, shut off ones included. */
-export function sightings({ nodes }: Observed): readonly Sighting[] {
-  const known = seenBefore.get(nodes)
-  if (known !== undefined) return known
-  const all = upNodes({ nodes }).flatMap(node => node.seen.domains.map(domain => ({ node: node.name, domain })))
-  seenBefore.set(nodes, all)
-  return all
+export const sightings = derived(({ nodes }): readonly Sighting[] =>
+  upNodes({ nodes }).flatMap(node => node.seen.domains.map(domain => ({ node: node.name, domain }))),
+)
+
+/** A cluster never changes, and planners ask for the same facts again and again: each is worked out once for its nodes. */
+function derived<T>(work: (cluster: Observed) => T): (cluster: Observed) => T {
+  const known = new WeakMap<Observed['nodes'], { readonly fact: T }>()
+  return ({ nodes }) => {
+    const found = known.get(nodes) ?? { fact: work({ nodes }) }
+    known.set(nodes, found)
+    return found.fact
+  }
 }
 
-/** A cluster never changes, and every planner asks for its sightings again and again. */
-const seenBefore = new WeakMap<Observed['nodes'], readonly Sighting[]>()
+/** The numbers of the sightings, by `name NAME` and by `uuid UUID`. */
+const positions = derived(cluster => {
+  const by = new Map<string, number[]>()
+  for (const [at, { domain }] of sightings(cluster).entries()) {
+    for (const key of [`name ${domain.name}`, `uuid ${domain.uuid}`]) {
+      const numbers = by.get(key)
+      if (numbers === undefined) by.set(key, [at])
+      else numbers.push(at)
+    }
+  }
+  return by
+})
 
 /** Where a domain of this name or uuid is shown, shut off or not. */
-export function sightingsOf(cluster: Cluster, identity: Pick<Identity, 'name' | 'uuid'>): Sighting[] {
-  return sightings(cluster).filter(({ domain }) => domain.name === identity.name || domain.uuid === identity.uuid)
+export function sightingsOf(cluster: Cluster, { name, uuid }: Pick<Identity, 'name' | 'uuid'>): Sighting[] {
+  const by = positions(cluster)
+  const found = new Set([...(by.get(`name ${name}`) ?? []), ...(by.get(`uuid ${uuid}`) ?? [])])
+  return [...found].sort((a, b) => a - b).map(at => sightings(cluster)[at] as Sighting)
 }
 
 /** Where the domain is present (rule 1), by name or by uuid. */
@@ -175,7 +193,7 @@ export interface Twice {
 }
 
 /** Every uuid or name that more than one node shows active. */
-export function presentTwice(cluster: Observed): Twice[] {
+export const presentTwice = derived((cluster): readonly Twice[] => {
   const groups = new Map<string, Sighting[]>()
   for (const sighting of sightings(cluster)) {
     if (!sighting.domain.active) continue
@@ -185,7 +203,7 @@ export function presentTwice(cluster: Observed): Twice[] {
   }
   const twice = [...groups.values()].filter(group => group.length > 1).map(describeTwice)
   return twice.filter((each, at) => twice.findIndex(other => sameTwice(each, other)) === at)
-}
+})
 
 function describeTwice(group: Sighting[]): Twice {
   const running = group.filter(({ domain }) => !isMigrationEnd(domain))
