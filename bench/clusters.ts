@@ -1,5 +1,5 @@
 /** Random clusters from a seed: unevenly filled, with room for what they hold, on nodes of equal or of different sizes. */
-import type { Amount, Layout } from '../src/core/balance/layout.ts'
+import { type Amount, type Layout, MIB_PER_GIB } from '../src/core/balance/layout.ts'
 import { Random } from '../src/core/random.ts'
 
 export interface ClusterShape {
@@ -12,7 +12,6 @@ export interface ClusterShape {
   readonly seed: number
 }
 
-const MIB_PER_GIB = 1024
 const MAX_GIB = 32
 const MAX_VCPUS = 8
 const THREADS = 32

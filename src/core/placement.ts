@@ -79,14 +79,18 @@ export function objections(cluster: Cluster, domain: Domain, node: Node): Refusa
   const closed = notOpen(node)
   const { seen } = node
   if (closed.length > 0 || seen.state !== 'up') return closed
-  return [...lackOfRoom(cluster, domain, { ...node, seen }), ...obstacles(cluster, domain, node)]
+  return [...lackOfRoom(cluster, domain, { ...node, seen }), ...unfit(cluster, domain, node.name, seen)]
 }
 
 /** The same but for room: what stands against the node however empty it is. */
 export function obstacles(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
   const closed = notOpen(node)
   const { seen, name } = node
-  if (closed.length > 0 || seen.state !== 'up') return closed
+  return closed.length > 0 || seen.state !== 'up' ? closed : unfit(cluster, domain, name, seen)
+}
+
+/** What the domain needs and an open node does not have. */
+function unfit(cluster: Cluster, domain: Domain, name: string, seen: UpNode): Refusal[] {
   return [
     ...missingDisks(domain, name, seen),
     ...missingNetworks(domain, name, seen),

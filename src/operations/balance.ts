@@ -1,4 +1,5 @@
 /** Evening out the cluster. */
+import { MIB_PER_GIB } from '../core/balance/layout.ts'
 import { type Cluster, upNodes } from '../core/cluster.ts'
 import { script } from '../core/command.ts'
 import { applyStep } from '../core/effect.ts'
@@ -39,7 +40,6 @@ const BALANCE_COLUMNS: readonly Column[] = [
   { key: 'why', title: 'WHY', help: 'what is uneven between the two nodes at that moment' },
 ]
 
-const MIB_PER_GIB = 1024
 const NO_LIMIT = 1_000_000
 
 export const balanceOperations: readonly Operation[] = [

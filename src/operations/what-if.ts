@@ -75,8 +75,7 @@ async function whatIf(parts: Parts, input: Input): Promise<Report> {
     domain,
     from: node,
     memoryMiB,
-    ...(to === undefined ? {} : { to }),
-    ...(to === undefined ? { why: whyNot(why) } : {}),
+    ...(to === undefined ? { why: whyNot(why) } : { to }),
   }))
   return {
     exit: lostDomains(loss).length > 0 ? exitStatus.partly : exitStatus.done,

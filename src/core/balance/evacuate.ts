@@ -4,9 +4,8 @@
  */
 import { Random } from '../random.ts'
 import { Arrangement } from './arrangement.ts'
-import { type Layout, type Places, placesNow } from './layout.ts'
+import { type Layout, MIB_PER_GIB, type Places, placesNow } from './layout.ts'
 
-const MIB_PER_GIB = 1024
 /** What a vCPU too many counts in GiB: both have to vanish, and so many of each is about as hard. */
 const GIB_PER_VCPU = 4
 /** What it costs to move an item that is not on a leaving node, in GiB of excess: little, so that room is made where it must be. */
@@ -76,8 +75,7 @@ class Evacuation {
   begin(): boolean {
     const { at } = this.#arrangement
     const leaving = [...at.keys()].filter(item => this.#isLeaving[at[item] as number] === 1)
-    leaving.sort((a, b) => this.#arrangement.memoryOf(b) - this.#arrangement.memoryOf(a) || a - b)
-    for (const item of leaving) {
+    for (const item of this.#arrangement.largestFirst(leaving)) {
       const node = this.#leastExcess(item)
       if (node < 0) return false
       this.#put(item, node)

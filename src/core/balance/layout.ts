@@ -16,6 +16,9 @@ export interface LayoutNode {
   readonly counts: boolean
 }
 
+/** Memory is counted in MiB, and shown and priced in GiB. */
+export const MIB_PER_GIB = 1024
+
 /** Memory and vCPUs. */
 export interface Amount {
   readonly memoryMiB: number

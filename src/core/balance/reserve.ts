@@ -18,7 +18,7 @@ export function refuge(arrangement: Arrangement, lost: readonly number[]): Packi
 
 /** Spread first; filling nodes up leaves large gaps whole, which spreading does not. Neither is always the better one. */
 function packed(arrangement: Arrangement, items: readonly number[], lost: readonly number[]): Packing {
-  const sorted = [...items].sort((a, b) => arrangement.memoryOf(b) - arrangement.memoryOf(a) || a - b)
+  const sorted = arrangement.largestFirst(items)
   const spread = pack(arrangement, sorted, lost, mostRoomFirst)
   if (spread.left.length === 0) return spread
   const filled = pack(arrangement, sorted, lost, leastRoomFirst)

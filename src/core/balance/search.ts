@@ -5,7 +5,7 @@
  */
 import { Random } from '../random.ts'
 import { Arrangement } from './arrangement.ts'
-import { type Layout, type Places, placesNow } from './layout.ts'
+import { type Layout, MIB_PER_GIB, type Places, placesNow } from './layout.ts'
 
 /** What a search may spend. */
 export interface Budget {
@@ -25,7 +25,6 @@ export interface Prices {
 
 export const FREE: Prices = { move: 0, gib: 0 }
 
-const MIB_PER_GIB = 1024
 const FIRST_HEAT = 0.02
 /** Where soft rules speak, ways that go over a broken one must be open at first. */
 const FIRST_HEAT_WITH_RULES = 0.1
@@ -167,8 +166,12 @@ class Search {
     return this.#arrangement.mayBe(item, node) && this.#arrangement.hasRoom(node, 0, 0)
   }
 
-  #isWithinBudget(): boolean {
-    return this.#arrangement.moved <= this.#budget.moves && this.#arrangement.movedMiB <= this.#budget.movedMiB
+  /** Also with so much more. */
+  #isWithinBudget(moved = 0, movedMiB = 0): boolean {
+    return (
+      this.#arrangement.moved + moved <= this.#budget.moves &&
+      this.#arrangement.movedMiB + movedMiB <= this.#budget.movedMiB
+    )
   }
 
   /** Draws a change that is legal by room and places. False: this one is not. `full`: of what is away already. */
@@ -197,8 +200,7 @@ class Search {
       change.movedMiB += this.#farther(other, to, from, memoryMiB)
     }
     return (
-      this.#arrangement.moved + change.moved <= this.#budget.moves &&
-      this.#arrangement.movedMiB + change.movedMiB <= this.#budget.movedMiB &&
+      this.#isWithinBudget(change.moved, change.movedMiB) &&
       this.#arrangement.hasRoom(to, change.memoryMiB, change.vcpus) &&
       this.#arrangement.hasRoom(from, -change.memoryMiB, -change.vcpus)
     )

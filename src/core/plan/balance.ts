@@ -1,6 +1,6 @@
 /** Plans how to even out the cluster: which domains move where, in which order, and why. */
 import { Arrangement } from '../balance/arrangement.ts'
-import { placesNow } from '../balance/layout.ts'
+import { type LayoutNode, MIB_PER_GIB, placesNow } from '../balance/layout.ts'
 import { effortFor, improve, type Prices } from '../balance/search.ts'
 import { type Hop, sequence } from '../balance/sequence.ts'
 import { type Cluster, presentTwice } from '../cluster.ts'
@@ -52,7 +52,6 @@ export interface Balance {
  */
 const MOVE_COST = 0.01
 const MEMORY_COST = 0.05
-const MIB_PER_GIB = 1024
 
 /** The plan, or why none is made: what is unknown cannot be evened out. */
 export function planBalance(cluster: Cluster, request: BalanceRequest): Balance | readonly Refusal[] {
@@ -94,9 +93,8 @@ function described({ layout, fixed }: Counted, hops: readonly Hop[], spread?: nu
 function movesOf(arrangement: Arrangement, { item, from, to }: Hop): Move[] {
   const { layout } = arrangement
   const [source, target] = [layout.nodes[from], layout.nodes[to]]
-  const uses = usesOf(arrangement)
-  const [here, there] = [uses[from], uses[to]]
-  if (source === undefined || target === undefined || here === undefined || there === undefined) return []
+  if (source === undefined || target === undefined) return []
+  const [here, there] = [useOf(arrangement, source, from), useOf(arrangement, target, to)]
   const [fuller, emptier] = [here.memory - there.memory, here.cpu - there.cpu]
   const why =
     fuller >= emptier
@@ -107,12 +105,16 @@ function movesOf(arrangement: Arrangement, { item, from, to }: Hop): Move[] {
   return domains.map(domain => ({ domain, from: source.name, to: target.name, memoryMiB, why }))
 }
 
-function usesOf({ layout, memoryMiB, vcpus }: Arrangement): Use[] {
-  return layout.nodes.map(({ name, size }, at) => ({
+function usesOf(arrangement: Arrangement): Use[] {
+  return arrangement.layout.nodes.map((node, at) => useOf(arrangement, node, at))
+}
+
+function useOf({ memory, cpu }: Arrangement, { name, size }: LayoutNode, at: number): Use {
+  return {
     node: name,
-    memory: (memoryMiB[at] ?? 0) / Math.max(1, size.memoryMiB),
-    cpu: (vcpus[at] ?? 0) / Math.max(1, size.vcpus),
-  }))
+    memory: (memory.held[at] ?? 0) / Math.max(1, size.memoryMiB),
+    cpu: (cpu.held[at] ?? 0) / Math.max(1, size.vcpus),
+  }
 }
 
 function isWithin(uses: readonly Use[], spread: number): boolean {

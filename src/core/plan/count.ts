@@ -39,7 +39,8 @@ export function countCluster(cluster: Cluster, purpose: Purpose): Counted {
   )
   const items = judged.flatMap(each => ('item' in each ? [each.item] : []))
   const fixed = judged.flatMap(each => ('item' in each ? [] : [each]))
-  return { layout: { nodes: nodes.map(node => nodeOf(cluster, node, items)), items, aparts: [] }, fixed }
+  const movable = new Set(items.flatMap(({ domains }) => domains))
+  return { layout: { nodes: nodes.map(node => nodeOf(cluster, node, movable)), items, aparts: [] }, fixed }
 }
 
 function judge(
@@ -82,9 +83,8 @@ function standsStill(cluster: Cluster, { domain }: Sighting): Refusal | undefine
   return isRefusal(where) ? where : wrongState(where, 'running')
 }
 
-function nodeOf(cluster: Cluster, node: Answering, items: readonly LayoutItem[]): LayoutNode {
+function nodeOf(cluster: Cluster, node: Answering, movable: ReadonlySet<string>): LayoutNode {
   const { seen, name, ledger } = node
-  const movable = new Set(items.flatMap(({ domains }) => domains))
   const stay = seen.domains.filter(domain => domain.active && !movable.has(domain.name))
   return {
     name,
