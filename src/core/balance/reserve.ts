@@ -71,118 +71,87 @@ function take({ memoryMiB, vcpus }: Rooms, node: number, memory: number, cpus: n
  * where a move makes that way impossible another is looked for.
  */
 export class Reserve {
-  readonly #nodes: readonly Ways[]
+  readonly #arrangement: Arrangement
+  #ways: readonly Way[]
 
   /** Of the nodes that have something to lose, and a reserve for it now. */
   constructor(arrangement: Arrangement) {
     const on = arrangement.layout.nodes.map((): number[] => [])
     for (const [item, node] of arrangement.at.entries()) on[node]?.push(item)
-    this.#nodes = on.flatMap((items, node) => {
-      const ways = new Ways(arrangement, node)
-      return items.length > 0 && ways.renew(items) ? [ways] : []
-    })
+    this.#arrangement = arrangement
+    this.#ways = on.flatMap((items, node) => (items.length === 0 ? [] : (wayOut(arrangement, node, items) ?? [])))
   }
 
   /** The nodes that it watches over. */
   get nodes(): number[] {
-    return this.#nodes.map(({ node }) => node)
+    return this.#ways.map(({ node }) => node)
   }
 
   /** Whether all of them still have a reserve after this move, which was made already. If not, it is to be taken back. */
   allows(item: number, from: number, to: number): boolean {
-    const changed: Ways[] = []
-    const allowed = this.#nodes.every(ways => {
-      const outcome = ways.after(item, from, to)
-      if (outcome === 'changed') changed.push(ways)
-      return outcome !== 'lost'
-    })
-    if (allowed) for (const ways of changed) ways.keep()
-    else for (const ways of changed) ways.restore()
-    return allowed
+    const ways: Way[] = []
+    for (const way of this.#ways) {
+      const after = wayAfter(this.#arrangement, way, item, from, to)
+      if (after === undefined) return false
+      ways.push(after)
+    }
+    this.#ways = ways
+    return true
   }
 }
 
 /** Where the items of one node would go. */
-class Ways {
+interface Way {
   readonly node: number
-  readonly #arrangement: Arrangement
-  #targets = new Map<number, number>()
-  #memoryMiB: Float64Array
-  #vcpus: Float64Array
-  #before: { targets: Map<number, number>; memoryMiB: Float64Array; vcpus: Float64Array } | undefined
+  readonly targets: ReadonlyMap<number, number>
+  /** What they would take on each node. */
+  readonly takes: Rooms
+}
 
-  constructor(arrangement: Arrangement, node: number) {
-    this.node = node
-    this.#arrangement = arrangement
-    this.#memoryMiB = new Float64Array(arrangement.layout.nodes.length)
-    this.#vcpus = new Float64Array(arrangement.layout.nodes.length)
-  }
+function wayOut(arrangement: Arrangement, node: number, items: readonly number[]): Way | undefined {
+  const packing = packed(arrangement, items, [node])
+  if (packing.left.length > 0) return undefined
+  const targets = new Map(packing.items.map((item, at) => [item, packing.nodes[at] as number]))
+  const count = arrangement.layout.nodes.length
+  const takes = { memoryMiB: new Float64Array(count), vcpus: new Float64Array(count) }
+  for (const [item, target] of targets) take(takes, target, -arrangement.memoryOf(item), -arrangement.vcpusOf(item))
+  return { node, targets, takes }
+}
 
-  /** Looks for places for these items. False: some find none, and nothing is changed. */
-  renew(items: readonly number[]): boolean {
-    const packing = packed(this.#arrangement, items, [this.node])
-    if (packing.left.length > 0) return false
-    this.#targets = new Map(packing.items.map((item, at) => [item, packing.nodes[at] as number]))
-    this.#memoryMiB = new Float64Array(this.#memoryMiB.length)
-    this.#vcpus = new Float64Array(this.#vcpus.length)
-    for (const [item, target] of this.#targets) this.#add(item, target, 1)
-    return true
-  }
+/** A way after a move: the same one where it still is one, with the item put in or taken out, or another; undefined: there is none. */
+function wayAfter(arrangement: Arrangement, way: Way, item: number, from: number, to: number): Way | undefined {
+  const { node, targets } = way
+  if (node !== from && node !== to && isOpen(arrangement, way, to)) return way
+  const adjusted =
+    node === from ? without(arrangement, way, item) : node === to ? including(arrangement, way, item) : way
+  if (adjusted !== undefined && isOpen(arrangement, adjusted, to)) return adjusted
+  const others = [...targets.keys()].filter(each => each !== item)
+  return wayOut(arrangement, node, node === to ? [...others, item] : others)
+}
 
-  /** `lost`: there is no way any more, and nothing was changed. */
-  after(item: number, from: number, to: number): 'same' | 'changed' | 'lost' {
-    const concerns = this.node === from || this.node === to
-    if (!concerns && this.#fits(to)) return 'same'
-    this.#before = { targets: this.#targets, memoryMiB: this.#memoryMiB, vcpus: this.#vcpus }
-    const items = new Set(this.#targets.keys())
-    if (this.node === from) items.delete(item)
-    if (this.node === to) items.add(item)
-    if (this.#adjust(item, from, to) || this.renew([...items])) return 'changed'
-    this.restore()
-    return 'lost'
-  }
+function isOpen(arrangement: Arrangement, { takes }: Way, node: number): boolean {
+  return arrangement.hasRoom(node, takes.memoryMiB[node] as number, takes.vcpus[node] as number)
+}
 
-  /** The quick way: the item alone is taken out or put in. False where that does not do. */
-  #adjust(item: number, from: number, to: number): boolean {
-    if (this.node !== from && this.node !== to) return false
-    this.#targets = new Map(this.#targets)
-    this.#memoryMiB = Float64Array.from(this.#memoryMiB)
-    this.#vcpus = Float64Array.from(this.#vcpus)
-    if (this.node === from) {
-      const target = this.#targets.get(item)
-      if (target !== undefined) this.#add(item, target, -1)
-      this.#targets.delete(item)
-      return this.#fits(to)
-    }
-    const rooms = this.#arrangement.rooms()
-    for (const node of rooms.memoryMiB.keys())
-      take(rooms, node, this.#memoryMiB[node] as number, this.#vcpus[node] as number)
-    rooms.memoryMiB[this.node] = -1
-    const target = chosen(this.#arrangement, item, rooms, mostRoomFirst)
-    if (target < 0) return false
-    this.#targets.set(item, target)
-    this.#add(item, target, 1)
-    return true
-  }
+function without(arrangement: Arrangement, { node, targets, takes }: Way, item: number): Way {
+  const rest = copyOf(takes)
+  const target = targets.get(item)
+  if (target !== undefined) take(rest, target, arrangement.memoryOf(item), arrangement.vcpusOf(item))
+  return { node, targets: new Map([...targets].filter(([each]) => each !== item)), takes: rest }
+}
 
-  #fits(node: number): boolean {
-    return this.#arrangement.hasRoom(node, this.#memoryMiB[node] as number, this.#vcpus[node] as number)
-  }
+function including(arrangement: Arrangement, { node, targets, takes }: Way, item: number): Way | undefined {
+  const rooms = arrangement.rooms()
+  for (const each of rooms.memoryMiB.keys())
+    take(rooms, each, takes.memoryMiB[each] as number, takes.vcpus[each] as number)
+  rooms.memoryMiB[node] = -1
+  const target = chosen(arrangement, item, rooms, mostRoomFirst)
+  if (target < 0) return undefined
+  const more = copyOf(takes)
+  take(more, target, -arrangement.memoryOf(item), -arrangement.vcpusOf(item))
+  return { node, targets: new Map([...targets, [item, target]]), takes: more }
+}
 
-  #add(item: number, target: number, sign: 1 | -1): void {
-    this.#memoryMiB[target] = (this.#memoryMiB[target] as number) + sign * this.#arrangement.memoryOf(item)
-    this.#vcpus[target] = (this.#vcpus[target] as number) + sign * this.#arrangement.vcpusOf(item)
-  }
-
-  keep(): void {
-    this.#before = undefined
-  }
-
-  restore(): void {
-    if (this.#before === undefined) return
-    this.#targets = this.#before.targets
-    this.#memoryMiB = this.#before.memoryMiB
-    this.#vcpus = this.#before.vcpus
-    this.#before = undefined
-  }
+function copyOf({ memoryMiB, vcpus }: Rooms): Rooms {
+  return { memoryMiB: Float64Array.from(memoryMiB), vcpus: Float64Array.from(vcpus) }
 }
