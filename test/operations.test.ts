@@ -3,16 +3,9 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { DomainOnNode } from '../src/core/node.ts'
-import type { Input } from '../src/operations/operation.ts'
-import { operations } from '../src/operations.ts'
 import { aDisk, aDomain, aDomainOnNode, MAIL_UUID, shutOff, uuidOf, WEB_UUID } from './core/builders.ts'
+import { perform } from './verbs.ts'
 import { aWorld, type World, web } from './world.ts'
-
-async function perform(world: World, name: string, words: Input['words'] = {}, act = true) {
-  const operation = operations.find(each => each.name === name)
-  if (operation === undefined) throw new Error(`there is no ${name}`)
-  return operation.run(world, { words, options: {}, mode: { act, ensure: false, waitMs: 0 }, spelled: name })
-}
 
 const PROCESSES = { paths: [], devices: [], processes: true }
 const DISKS = `
@@ -32,7 +25,7 @@ describe('what is asked', () => {
   test('a start asks every node for the disks that only web may write, and its target for all that it needs', async () => {
     const world = await aWorld()
     await defineWeb(world, DISKS)
-    await perform(world, 'domain start', { NAME: 'web', NODE: 'node2' })
+    await perform(world, 'domain start', { words: { NAME: 'web', NODE: 'node2' } })
     const everywhere = { ...PROCESSES, paths: ['/dev/own'], volumes: ['p/v'], held: true }
     expect(Object.fromEntries(world.nodes.inquiries)).toEqual({
       node1: everywhere,
@@ -43,14 +36,14 @@ describe('what is asked', () => {
 
   test('a start of what has no disk with a path asks nobody for those of others', async () => {
     const world = await aWorld()
-    await perform(world, 'domain start', { NAME: 'web', NODE: 'node2' }, false)
+    await perform(world, 'domain start', { words: { NAME: 'web', NODE: 'node2' }, act: false })
     expect(world.nodes.inquiries.get('node1')).toEqual({ ...PROCESSES, volumes: [], held: false })
   })
 
   test('a resume asks every node for the disks of what is paused', async () => {
     const paused = aDomainOnNode({ state: 'paused' }, aDomain({ disks: [aDisk('/srv/web.img')] }))
     const world = await aWorld({ node2: [paused] })
-    await perform(world, 'domain resume', { NAME: 'web' }, false)
+    await perform(world, 'domain resume', { words: { NAME: 'web' }, act: false })
     for (const node of ['node1', 'node2', 'node3'])
       expect(world.nodes.inquiries.get(node)).toMatchObject({ paths: ['/srv/web.img'], held: true, processes: true })
   })
@@ -62,7 +55,7 @@ describe('what is asked', () => {
     ['node scan', {}],
   ])('%s asks every node for processes', async (name, words) => {
     const world = await aWorld({ node2: [web()] })
-    await perform(world, name, words, false)
+    await perform(world, name, { words, act: false })
     for (const node of ['node1', 'node2', 'node3']) expect(world.nodes.inquiries.get(node)?.processes).toBe(true)
   })
 })
@@ -157,8 +150,8 @@ describe('scan', () => {
 
 test('a node with a QEMU that nobody lists is not empty, and one that cannot be asked may have one', async () => {
   const world = await aWorld({ node3: [aDomainOnNode({ unlistedPid: 7 })] })
-  expect(await perform(world, 'node remove', { NODE: 'node3' })).toMatchObject({ exit: 3 })
+  expect(await perform(world, 'node remove', { words: { NODE: 'node3' } })).toMatchObject({ exit: 3 })
   world.nodes.set('node3')
   world.nodes.more.set('node3', { inquiryProblem: 'ssh: gone' })
-  expect(await perform(world, 'node remove', { NODE: 'node3' })).toMatchObject({ exit: 3 })
+  expect(await perform(world, 'node remove', { words: { NODE: 'node3' } })).toMatchObject({ exit: 3 })
 })

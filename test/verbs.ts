@@ -4,6 +4,8 @@ import { planPower } from '../src/core/plan/power.ts'
 import { planStart } from '../src/core/plan/start.ts'
 import { planStop } from '../src/core/plan/stop.ts'
 import { changeDomain, type DomainChange } from '../src/operate.ts'
+import type { Input } from '../src/operations/operation.ts'
+import { operations } from '../src/operations.ts'
 import type { Report } from '../src/report.ts'
 import type { World } from './world.ts'
 
@@ -57,6 +59,18 @@ export function act(world: World, change: DomainChange, waitMs = 0): Promise<Rep
 /** Shows it only. */
 export function show(world: World, change: DomainChange): Promise<Report> {
   return changeDomain(world, change, { act: false, ensure: false, waitMs: 0 })
+}
+
+/** Runs a row of the table of operations as a door would; `act` unless told. */
+export function perform(
+  world: World,
+  name: string,
+  { act = true, ...typed }: Partial<Pick<Input, 'words' | 'options' | 'ask' | 'spelled'>> & { act?: boolean } = {},
+): Promise<Report> {
+  const operation = operations.find(each => each.name === name)
+  if (operation === undefined) throw new Error(`there is no operation ${name}`)
+  const mode = { act, ensure: false, waitMs: 0 }
+  return operation.run(world, { words: {}, options: {}, mode, spelled: name, ...typed })
 }
 
 export const reasons = ({ refusals }: Report) => refusals?.map(({ reason }) => reason)

@@ -1,8 +1,8 @@
 /** `cluster balance` from the look to the last move, on fake nodes. */
 import { describe, expect, test } from 'vitest'
 import type { Input } from '../../src/operations/operation.ts'
-import { operations } from '../../src/operations.ts'
 import { aDomain, aDomainOnNode, uuidOf } from '../core/builders.ts'
+import { perform } from '../verbs.ts'
 import { aWorld, type World } from '../world.ts'
 
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -11,10 +11,7 @@ const guests = NAMES.map((name, at) =>
 )
 
 function balance(world: World, act: boolean, options: Input['options'] = {}) {
-  const operation = operations.find(({ name }) => name === 'cluster balance')
-  if (operation === undefined) throw new Error('there is no cluster balance')
-  const mode = { act, ensure: false, waitMs: 0 }
-  return operation.run(world, { words: {}, options, mode, spelled: 'havirt cluster balance' })
+  return perform(world, 'cluster balance', { act, options })
 }
 
 const populations = (world: World) => ['node1', 'node2', 'node3'].map(node => world.nodes.domainsOf(node).length)

@@ -7,6 +7,7 @@ import { operations } from '../../src/operations.ts'
 import type { Report } from '../../src/report.ts'
 import { WEB_UUID } from '../core/builders.ts'
 import { exit } from '../fake-nodes.ts'
+import { perform } from '../verbs.ts'
 import { aWorld, type World, web } from '../world.ts'
 
 type Typed = Partial<Pick<Input, 'options' | 'ask'>> & { readonly show?: true }
@@ -18,14 +19,12 @@ function run(
   node: string | undefined,
   { show, options = {}, ask }: Typed = {},
 ): Promise<Report> {
-  const operation = operations.find(each => each.name === name)
-  if (operation === undefined) throw new Error(`there is no operation ${name}`)
-  const argument = operation.args[0]
+  const argument = operations.find(each => each.name === name)?.args[0]
   const value = node === undefined || argument === undefined ? undefined : argument.many ? [node] : node
-  return operation.run(world, {
+  return perform(world, name, {
     words: argument === undefined ? {} : { [argument.name]: value },
     options,
-    mode: { act: show !== true, ensure: false, waitMs: 0 },
+    act: show !== true,
     spelled: `havirt ${name} ${node}`,
     ...(ask === undefined ? {} : { ask }),
   })

@@ -1,17 +1,15 @@
 /** `cluster whatif` and `cluster reserve`, on fake nodes. */
 import { expect, test } from 'vitest'
 import type { Input } from '../../src/operations/operation.ts'
-import { operations } from '../../src/operations.ts'
 import { aDomain, aDomainOnNode, uuidOf } from '../core/builders.ts'
+import { perform } from '../verbs.ts'
 import { aWorld, type World } from '../world.ts'
 
 const guest = (number: number, gib: number) =>
   aDomainOnNode({}, aDomain({ name: `g${number}`, uuid: uuidOf(number), memoryMiB: gib * 1024, disks: [] }))
 
 function ask(world: World, name: string, options: Input['options'] = {}) {
-  const operation = operations.find(each => each.name === name)
-  if (operation === undefined) throw new Error(`there is no ${name}`)
-  return operation.run(world, { words: {}, options, mode: { act: true, ensure: false, waitMs: 0 }, spelled: name })
+  return perform(world, name, { options })
 }
 
 const texts = ({ messages }: Awaited<ReturnType<typeof ask>>) => messages.map(({ text }) => text)

@@ -165,11 +165,7 @@ export const variants: readonly Variant[] = [
     why: 'names are compared, but not uuids',
     within: 500,
     edits: [
-      edit(
-        'core/cluster.ts',
-        'domain.name === identity.name || domain.uuid === identity.uuid',
-        'domain.name === identity.name',
-      ),
+      edit('core/cluster.ts', '...(by.get(`uuid ', '...(by.get(`no uuid '),
       edit(
         'core/invariants.ts',
         'if (other.name === one.domain || other.uuid === one.uuid) return true',
