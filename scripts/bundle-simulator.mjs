@@ -31,7 +31,7 @@ const quick = {
       /src\/(store\/records|sim\/oracle)\.ts$/.test(importer) ? sim('quick-yaml.ts') : undefined,
     )
     onResolve({ filter: /store\/owner\.ts$/ }, ({ importer }) =>
-      importer.endsWith('src/operations/node-down.ts') ? sim('owner.ts') : undefined,
+      importer.endsWith('src/operations/marks.ts') ? sim('owner.ts') : undefined,
     )
     onResolve({ filter: /^node:crypto$/ }, ({ importer }) =>
       importer.endsWith('src/store/claims.ts') ? sim('quick-crypto.ts') : undefined,

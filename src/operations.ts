@@ -3,6 +3,7 @@ import { balanceOperations } from './operations/balance.ts'
 import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
+import { drainOperations } from './operations/drain.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
@@ -12,6 +13,7 @@ import { whatIfOperations } from './operations/what-if.ts'
 export const operations: readonly Operation[] = [
   ...nodeOperations,
   ...nodeDownOperations,
+  ...drainOperations,
   ...domainOperations,
   ...balanceOperations,
   ...whatIfOperations,

@@ -75,14 +75,16 @@ async function offers({ plain, awaiting, home }: Given, last: string): Promise<r
   if (plain.length === 1 && plain[0] === 'completion') return Object.keys(SCRIPTS)
   const depth = plain.length
   const verbs = operations
-    .map(({ name }) => name.split(' '))
+    .flatMap(({ name, aliases = [] }) => [name, ...aliases])
+    .map(name => name.split(' '))
     .filter(parts => parts.slice(0, depth).join(' ') === plain.join(' '))
   const next = verbs.flatMap(parts => parts[depth] ?? [])
   return [...new Set([...next, ...(depth === 0 ? DOOR_VERBS : [])])]
 }
 
 function operationOf(given: readonly string[]): Operation | undefined {
-  return operations.find(({ name }) => name === given.slice(0, name.split(' ').length).join(' '))
+  const isGiven = (name: string) => name === given.slice(0, name.split(' ').length).join(' ')
+  return operations.find(({ name, aliases = [] }) => [name, ...aliases].some(isGiven))
 }
 
 function optionsFor(plain: readonly string[]): Option[] {

@@ -61,6 +61,7 @@ function operationText(operation: Operation): string {
   return [
     `.SS "havirt ${roff(usage)}"`,
     roff(operation.description),
+    ...(operation.aliases ?? []).map(alias => `.PP\n${roff(`It is the same as: havirt ${alias}.`)}`),
     ...operation.options.map(optionText),
     '.PP',
     examples,

@@ -103,6 +103,7 @@ function addOperation(program: Command, operation: Operation, run: Run): void {
   const [first = '', verb] = operation.name.split(' ')
   const parent = verb === undefined ? program : groupOf(program, first)
   const command = parent.command(verb ?? first).description(operation.summary)
+  for (const alias of operation.aliases ?? []) command.alias(alias.slice(alias.lastIndexOf(' ') + 1))
   // Commander counts a subcommand's own settings, so what the program has is said again.
   command.exitOverride().copyInheritedSettings(program).configureHelp({ showGlobalOptions: true })
   for (const argument of operation.args) {

@@ -37,9 +37,21 @@ export interface Reservation {
   readonly by: string
 }
 
+/** A domain that a drain has taken, or is about to take, away from where it was. */
+export interface Drained {
+  readonly uuid: string
+  readonly domain: string
+  /** Where it was: the node that was to be empty, or another whose domains made room. */
+  readonly from: string
+  /** It was shut down, not moved. */
+  readonly stopped?: true
+}
+
 export interface Ledger {
   /** Nothing is started on the node or moved there. */
   readonly maintenance?: Mark
+  /** What the last drain of the node took away, until it is back: for people who want it so, and no evidence of where it is now. */
+  readonly drained?: readonly Drained[]
   readonly down?: Down
   readonly reservations: readonly Reservation[]
 }

@@ -50,6 +50,9 @@ export interface RefusalFacts {
   notPersistent: { domain: string; node: string }
   nodeNotEmpty: { node: string; domains: readonly string[] }
   nobodyFits: { domain: string }
+  noRoom: { domain: string; node: string; neededMiB: number; vcpus: number }
+  cannotLeave: { node: string; domains: readonly string[] }
+  noWayBack: { domain: string; node: string }
   nodeIdentity: { node: string; problem: string }
   nodeAnswers: { node: string; state: 'up' | 'busy' }
   nodeReached: { node: string; by: string; said: string }
@@ -283,6 +286,18 @@ const texts: Texts = {
     next: 'move or stop them first',
   }),
   nobodyFits: ({ domain }) => ({ why: `no node can take ${domain}`, next: 'the reasons, node by node, are above' }),
+  noRoom: ({ domain, node, neededMiB, vcpus }) => ({
+    why: `${domain} (${neededMiB} MiB, ${vcpus} vCPUs) cannot leave ${node}: no other node has room for it, even if others moved`,
+    next: `stop something, add a node, or look what keeps nodes from taking it: havirt domain where ${domain}`,
+  }),
+  cannotLeave: ({ node, domains }) => ({
+    why: `${node} would not be empty, and nothing was done: ${domains.join(', ')} cannot be moved while running`,
+    next: `choose: --shutdown shuts ${domains.length === 1 ? 'it' : 'them'} down, --skip leaves ${domains.length === 1 ? 'it' : 'them'} running there`,
+  }),
+  noWayBack: ({ domain, node }) => ({
+    why: `${domain} stays on ${node}: where it was there is no room for it now`,
+    next: 'make room there, then do this again',
+  }),
   nodeIdentity: ({ node, problem }) => ({
     why: `${node} is not who it was: ${problem}`,
     next: 'check where the alias leads; if the machine was replaced: havirt node remove, then node update',

@@ -1,17 +1,13 @@
 /** Evening out the cluster. */
 import { MIB_PER_GIB } from '../core/balance/layout.ts'
 import { type Cluster, upNodes } from '../core/cluster.ts'
-import { script } from '../core/command.ts'
-import { applyStep } from '../core/effect.ts'
-import { violations } from '../core/invariants.ts'
 import { needsOf } from '../core/placement.ts'
-import { type Balance, type Move, percent, planBalance, type Use } from '../core/plan/balance.ts'
+import { type Balance, percent, planBalance, type Use } from '../core/plan/balance.ts'
+import { gibOf, type Move, moveRows } from '../core/plan/moves.ts'
 import { describeRefusal } from '../core/refusal.ts'
-import type { Step } from '../core/step.ts'
-import { guardComment } from '../nodes/guard.ts'
 import type { Inquiry } from '../nodes/session.ts'
 import { observeOnce } from '../observe.ts'
-import { brokenPlan, changeDomain, type Parts } from '../operate.ts'
+import type { Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -22,8 +18,9 @@ import {
   refusedReport,
   warning,
 } from '../report.ts'
-import { migration } from './domain.ts'
+import { migration } from './changes.ts'
 import { PROCESSES } from './inquiries.ts'
+import { carryOut, scriptOf } from './moves.ts'
 import { combine, type Input, type Operation } from './operation.ts'
 
 const BALANCE_COLUMNS: readonly Column[] = [
@@ -73,7 +70,7 @@ async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
   const about = [...usesText(plan), ...fixedNotes(plan)]
   if (plan.moves.length === 0)
     return { exit: exitStatus.done, messages: [...about, note('nothing to do: no move gains more than it costs')] }
-  return input.mode.act ? carryOut(parts, input, plan, about) : show(parts, input, cluster, plan, about)
+  return input.mode.act ? carryOutAll(parts, input, plan, about) : show(parts, input, cluster, plan, about)
 }
 
 /** Every node is asked for the disks and bridges of every active domain. */
@@ -98,35 +95,23 @@ function requestOf({ options }: Input) {
 
 /** The moves, and their commands as they would run if everything stays as it is. */
 function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, about: readonly Message[]): Report {
-  const steps: Step[] = []
-  const lines: string[] = []
-  let now = cluster
-  for (const [at, move] of moves.entries()) {
-    const plan = migration(parts, input, move.domain, move.to).plan(now)
-    if (plan.kind === 'refused') return refusedReport(plan.refusals)
-    if (plan.kind !== 'steps') continue
-    steps.push(...plan.steps)
-    lines.push(`# ${at + 1} of ${moves.length}, ${gibOf(move)} GiB: ${move.why}`)
-    lines.push(...script(plan.steps, parts.home.config.libvirt.uri, cluster.here))
-    now = plan.steps.reduce(applyStep, now)
-  }
-  const wrong = violations(cluster, steps)
-  if (wrong.length > 0) return brokenPlan(wrong)
-  return { exit: exitStatus.done, script: [...guardComment(), ...lines], table: tableOf(moves), messages: [...about] }
+  const tasks = moves.map(move => ({
+    change: migration(parts, input, move.domain, move.to),
+    why: `${gibOf(move.memoryMiB)} GiB: ${move.why}`,
+  }))
+  const shown = scriptOf(parts, cluster, tasks)
+  return { ...shown, table: tableOf(moves), messages: [...about, ...shown.messages] }
 }
 
-async function carryOut(parts: Parts, input: Input, { moves }: Balance, about: readonly Message[]): Promise<Report> {
-  const bar = parts.progress.begin('balance', moves.length)
-  const reports: Report[] = []
-  for (const [at, { domain, to }] of moves.entries()) {
-    bar.update(at, `${domain} to ${to}`)
-    const report = await changeDomain(parts, migration(parts, input, domain, to), input.mode)
-    reports.push(report)
-    if (report.exit !== exitStatus.done || parts.interrupt.requested()) break
-  }
-  bar.end(`${reports.length} of ${moves.length}`)
+/** One after the other: that is how each was planned to leave every node its reserve. */
+const ONE_BY_ONE = { together: 1, perNode: 1 }
+
+async function carryOutAll(parts: Parts, input: Input, { moves }: Balance, about: readonly Message[]): Promise<Report> {
+  const changeOf = ({ domain, to }: Move) => migration(parts, input, domain, to)
+  const way = { mode: input.mode, limits: ONE_BY_ONE, untilFailure: true }
+  const { reports, notBegun } = await carryOut(parts, 'balance', moves, changeOf, way)
   const combined = combine(reports)
-  const left = moves.length - reports.length
+  const left = notBegun.length
   const unfinished =
     left === 0 ? [] : [warning(`${left} more moves were not begun`, 'havirt cluster balance plans anew')]
   return {
@@ -137,19 +122,7 @@ async function carryOut(parts: Parts, input: Input, { moves }: Balance, about: r
 }
 
 function tableOf(moves: readonly Move[]) {
-  const rows = moves.map(({ domain, from, to, why, ...move }, at) => ({
-    move: at + 1,
-    domain,
-    from,
-    to,
-    gib: gibOf(move),
-    why,
-  }))
-  return { columns: BALANCE_COLUMNS, rows }
-}
-
-function gibOf({ memoryMiB }: Pick<Move, 'memoryMiB'>): number {
-  return Math.round((memoryMiB / MIB_PER_GIB) * 100) / 100
+  return { columns: BALANCE_COLUMNS, rows: moveRows(moves).map((row, at) => ({ move: at + 1, ...row })) }
 }
 
 /** A line a node: how much of its memory is in use, before and after. */

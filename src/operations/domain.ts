@@ -13,18 +13,14 @@ import type { Domain } from '../core/domain.ts'
 import { diffDefinitions } from '../core/domain-diff.ts'
 import { isDomainName } from '../core/domain-xml.ts'
 import { planAdopt } from '../core/plan/adopt.ts'
-import { planMigrate } from '../core/plan/migrate.ts'
 import { isRefusal } from '../core/plan/plan.ts'
 import { type PowerVerb, planPower } from '../core/plan/power.ts'
-import { planStart } from '../core/plan/start.ts'
-import { planStop } from '../core/plan/stop.ts'
 import { planUpdate } from '../core/plan/update.ts'
 import { planWhere } from '../core/plan/where.ts'
 import { describeRefusal, refuse } from '../core/refusal.ts'
 import { step } from '../core/step.ts'
-import type { Inquiry } from '../nodes/session.ts'
 import { observeOnce } from '../observe.ts'
-import { changeDomain, type DomainChange, type Parts } from '../operate.ts'
+import { changeDomain, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -39,7 +35,8 @@ import {
   twiceMessage,
   warning,
 } from '../report.ts'
-import { everywhere, hosting, inquiries, inquiriesOfResume, PROCESSES, rivalry } from './inquiries.ts'
+import { migration, starting, stopping } from './changes.ts'
+import { everywhere, hosting, inquiriesOfResume, PROCESSES } from './inquiries.ts'
 import { combine, type Input, type Operation, requiredWord, word, words } from './operation.ts'
 
 const LIST_COLUMNS: readonly Column[] = [
@@ -278,29 +275,14 @@ async function startDomain(parts: Parts, input: Input): Promise<Report> {
       exit: exitStatus.usage,
       messages: [failure(`--auto chooses the node, and ${node} was named`, 'give one of them')],
     }
-  const request = { domain, auto, ...(node === undefined ? {} : { node }) }
-  const inquire = (cluster: Cluster) => {
-    const definition = cluster.definitions.get(domain)?.domain
-    if (definition === undefined) return new Map<string, Inquiry>()
-    // State that belongs to the domain may lie on any node; only its place tells whether it would be left behind.
-    const anywhere = auto || definition.nodeBound.length > 0
-    const hosts = anywhere ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? '']
-    return inquiries(cluster, definition, hosts, rivalry(definition))
-  }
-  return changeDomain(
-    parts,
-    { domain, verb: input.spelled, plan: cluster => planStart(cluster, request), inquire },
-    input.mode,
-  )
+  return changeDomain(parts, starting(input, domain, node, auto), input.mode)
 }
 
 async function stopDomain(parts: Parts, input: Input): Promise<Report> {
   const domain = requiredWord(input, 'NAME')
   const seconds = Number(input.options['timeout'] ?? parts.home.config.stop.timeoutSeconds)
-  const request = { domain, timeoutMs: seconds * 1000, force: input.options['force'] === true, ...modeOf(input) }
-  const inquire = (cluster: Cluster) => everywhere(cluster, PROCESSES)
-  const plan = (cluster: Cluster) => planStop(cluster, request)
-  return changeDomain(parts, { domain, verb: input.spelled, plan, inquire, endsMigration: true }, input.mode)
+  const how = { timeoutMs: seconds * 1000, force: input.options['force'] === true, ...modeOf(input) }
+  return changeDomain(parts, stopping(input, domain, how), input.mode)
 }
 
 async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
@@ -309,42 +291,6 @@ async function migrateDomain(parts: Parts, input: Input): Promise<Report> {
     migration(parts, input, requiredWord(input, 'NAME'), requiredWord(input, 'NODE')),
     input.mode,
   )
-}
-
-/** The live migration of a domain to a node, by the options of the command and the configuration. */
-export function migration(
-  parts: Parts,
-  input: Pick<Input, 'options' | 'spelled'>,
-  domain: string,
-  node: string,
-): DomainChange {
-  const request = { domain, node, options: migrateOptions(parts, input, node) }
-  const inquire = (cluster: Cluster) => {
-    const source = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)
-    const definition = source?.domain.definition
-    return definition === undefined || source === undefined
-      ? everywhere(cluster, PROCESSES)
-      : inquiries(cluster, definition, [node, source.node], PROCESSES)
-  }
-  return { domain, verb: input.spelled, target: node, plan: cluster => planMigrate(cluster, request), inquire }
-}
-
-function migrateOptions(parts: Parts, { options }: Pick<Input, 'options'>, target: string) {
-  const { migrate } = parts.home.config
-  const number = (key: string, standard: number) => Number(options[key] ?? standard)
-  const bandwidthMiBps = number('bandwidth', migrate.bandwidthMiBps)
-  const maxDowntimeMs = number('maxDowntime', migrate.maxDowntimeMs)
-  const timeoutSeconds = number('timeout', migrate.timeoutSeconds)
-  const uri = String(options['migrateUri'] ?? migrate.uri)
-  return {
-    autoConverge: options['autoConverge'] === true || migrate.autoConverge,
-    postCopy: options['postCopy'] === true || migrate.postCopy,
-    unsafe: options['unsafe'] === true || migrate.unsafe,
-    ...(bandwidthMiBps > 0 ? { bandwidthMiBps } : {}),
-    ...(maxDowntimeMs > 0 ? { maxDowntimeMs } : {}),
-    ...(timeoutSeconds > 0 ? { timeoutSeconds } : {}),
-    ...(uri === '' ? {} : { migrateuri: uri.replaceAll('%n', target) }),
-  }
 }
 
 async function adoptDomains(parts: Parts, input: Input): Promise<Report> {

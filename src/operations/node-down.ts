@@ -1,6 +1,6 @@
-/** Operations that write down what a node is: down, by its fence device or a person's word, or in maintenance. */
+/** Operations that write down that a node is down, by its fence device or a person's word. */
 import { type FenceAction, type FenceDevice, fenceDeviceOf, fenceLine, fenceStatus } from '../core/fence.ts'
-import { type Down, downText, type Ledger, type Mark, markText } from '../core/ledger.ts'
+import { type Down, downText, type Ledger } from '../core/ledger.ts'
 import type { NodeRecord } from '../core/node.ts'
 import { type Refusal, refuse } from '../core/refusal.ts'
 import { fenceWords } from '../nodes/fence.ts'
@@ -9,12 +9,10 @@ import type { Exit } from '../nodes/process.ts'
 import { hereAmong } from '../observe.ts'
 import type { Parts } from '../operate.ts'
 import { exitStatus, failure, type Message, note, type Report, refusedReport, warning } from '../report.ts'
-import { ownerText } from '../store/claim-record.ts'
-import { thisProcess } from '../store/owner.ts'
+import { mark, oneLine, REASON, recording } from './marks.ts'
 import { type Input, type Operation, requiredWord } from './operation.ts'
 
 const NODE = { name: 'NODE', help: 'the node', required: true, complete: 'node' } as const
-const REASON = { flags: '--reason TEXT', help: 'why, for whoever asks later' } as const
 const DESPITE = {
   flags: '--despite-autostart',
   help: 'it cannot boot unattended: what autostarts there may be started elsewhere, too',
@@ -51,26 +49,6 @@ export const nodeDownOperations: readonly Operation[] = [
       'havirt -y node confirm-down --cancel node3',
     ],
     run: (parts, input) => (input.options['cancel'] === true ? cancelDown(parts, input) : confirmDown(parts, input)),
-  },
-  {
-    name: 'node maintenanceon',
-    summary: 'start nothing more on a node, and move nothing there',
-    description: 'Records that the node is in maintenance. What runs there runs on.',
-    args: [NODE],
-    options: [REASON],
-    changes: true,
-    examples: ['havirt -y node maintenanceon node2 --reason memory'],
-    run: maintenanceOn,
-  },
-  {
-    name: 'node maintenanceoff',
-    summary: 'end the maintenance of a node',
-    description: 'Records that the node may receive domains again.',
-    args: [NODE],
-    options: [],
-    changes: true,
-    examples: ['havirt -y node maintenanceoff node2'],
-    run: maintenanceOff,
   },
 ]
 
@@ -301,55 +279,15 @@ function autostartWarnings(node: string, { how, autostarts }: Down): Message[] {
   return [warning(why, `when it cannot: havirt node ${verb} ${node} --despite-autostart`)]
 }
 
-async function maintenanceOn(parts: Parts, input: Input): Promise<Report> {
-  const records = await parts.home.records.nodes()
-  const name = requiredWord(input, 'NODE')
-  if (!records.has(name)) return unknown(input, records)
-  const { maintenance } = await parts.home.records.ledger(name)
-  if (maintenance !== undefined)
-    return done([note(`nothing to do: ${name} is in maintenance ${markText(maintenance)}`)])
-  if (!input.mode.act) return { exit: exitStatus.done, script: [recording(name, 'in maintenance')], messages: [] }
-  const fresh = await mark(parts, input)
-  const after = await parts.home.records.changeLedger(name, ledger => ({ maintenance: fresh, ...ledger }))
-  const set = after.maintenance ?? fresh
-  return done([note(`${name} is in maintenance ${markText(set)}: nothing is started there or moved there`)])
-}
-
-async function maintenanceOff(parts: Parts, input: Input): Promise<Report> {
-  const records = await parts.home.records.nodes()
-  const name = requiredWord(input, 'NODE')
-  if (!records.has(name)) return unknown(input, records)
-  const { maintenance } = await parts.home.records.ledger(name)
-  if (maintenance === undefined) return done([note(`nothing to do: ${name} is not in maintenance`)])
-  if (!input.mode.act)
-    return { exit: exitStatus.done, script: [recording(name, 'no longer in maintenance')], messages: [] }
-  await parts.home.records.changeLedger(name, ({ maintenance: _, ...ledger }) => ledger)
-  return done([note(`${name} may receive domains again; it was in maintenance ${markText(maintenance)}`)])
-}
-
 /** The ledger of a node of which nobody says any more that it is down. */
 export function withoutDown({ down: _, ...ledger }: Ledger): Ledger {
   return ledger
-}
-
-async function mark(parts: Parts, { options }: Input): Promise<Mark> {
-  const records = await parts.home.records.nodes()
-  const node = hereAmong(records, parts.hereId)
-  const by = ownerText({ owner: await thisProcess(), ...(node === undefined ? {} : { node }) })
-  const since = new Date(parts.clock.now()).toISOString()
-  const reason = oneLine(String(options['reason'] ?? '')).trim()
-  return { by, since, ...(reason === '' ? {} : { reason }) }
 }
 
 // ---- reports -----------------------------------------------------------------------------------------------------------
 
 function shown({ lines, warnings }: Silence, script: readonly string[]): Report {
   return { exit: exitStatus.done, script: [...lines.map(line => `# ${line}`), ...script], messages: warnings }
-}
-
-/** A record that only havirt itself can make, as a dry run shows it. */
-function recording(node: string, what: string): string {
-  return `# (havirt itself: record that ${node} is ${what})`
 }
 
 function done(messages: readonly Message[]): Report {
@@ -362,9 +300,4 @@ function failed(exit: Report['exit'], text: string, next: string): Report {
 
 function unknown(input: Input, records: Records): Report {
   return refusedReport([refuse('unknownNode', { node: requiredWord(input, 'NODE'), known: [...records.keys()] })])
-}
-
-/** What a program on another machine said must not end a comment and become a command. */
-function oneLine(text: string): string {
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ')
 }

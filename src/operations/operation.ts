@@ -40,6 +40,7 @@ export interface Input {
 export interface Operation {
   /** `domain start`. */
   readonly name: string
+  /** Other names of the same verb: `node drain`. */
   readonly aliases?: readonly string[]
   /** One line. */
   readonly summary: string

@@ -238,7 +238,7 @@ const savedAway: Plot = ({ random, nodes, stage: [one, two, three], domain }) =>
 
 /** A node goes into maintenance while domains are on their way to it. */
 const maintenance: Plot = ({ random, nodes, stage: [, two], domain }) => [
-  havirt(0, random.pick([...nodes, 'desk']), `node maintenanceon ${two}`),
+  havirt(0, random.pick([...nodes, 'desk']), `node maintenanceon ${two} --flag-only`),
   havirt(random.between(0, 400), random.pick(nodes), `domain start ${domain} ${two}`),
   havirt(random.between(100, 4000), random.pick(nodes), `domain migrate ${domain} ${two}`),
   havirt(random.between(5000, 60_000), random.pick(nodes), `node maintenanceoff ${two}`),

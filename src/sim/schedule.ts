@@ -158,8 +158,10 @@ function havirtWords(random: Random, nodes: readonly string[], domain: string, s
     [2, ['node', 'fence', node]],
     [2, ['node', 'confirm-down', node, '--confirm', node]],
     [1, ['node', 'confirm-down', '--cancel', node]],
-    [2, ['node', 'maintenanceon', node]],
-    [3, ['node', 'maintenanceoff', node]],
+    [1, ['node', 'maintenanceon', node, '--flag-only']],
+    [1, ['node', 'maintenanceon', node, random.pick(['--skip', '--shutdown'])]],
+    [2, ['node', 'maintenanceoff', node]],
+    [1, ['node', 'maintenanceoff', node, '--return']],
   ])
 }
 

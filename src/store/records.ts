@@ -204,6 +204,7 @@ function isLedger(value: unknown): boolean {
   const marks = [value['maintenance'], value['down']].filter(mark => mark !== undefined)
   const texts = ['token', 'uuid', 'domain', 'by'] as const
   return (
+    isDrained(value['drained'] ?? []) &&
     marks.every(mark => isObject(mark) && typeof mark['by'] === 'string' && typeof mark['since'] === 'string') &&
     value['reservations'].every(
       (each: unknown) =>
@@ -213,6 +214,14 @@ function isLedger(value: unknown): boolean {
         typeof each['memoryMiB'] === 'number' &&
         typeof each['vcpus'] === 'number',
     )
+  )
+}
+
+function isDrained(value: unknown): boolean {
+  const texts = ['uuid', 'domain', 'from'] as const
+  return (
+    Array.isArray(value) &&
+    value.every((each: unknown) => isObject(each) && texts.every(key => typeof each[key] === 'string'))
   )
 }
 

@@ -80,6 +80,12 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   notPersistent: [on],
   nodeNotEmpty: [{ node: 'node2', domains: ['mail', 'web'] }],
   nobodyFits: [{ domain: 'web' }],
+  noRoom: [{ ...on, neededMiB: 2048, vcpus: 2 }],
+  cannotLeave: [
+    { node: 'node2', domains: ['mail', 'web'] },
+    { node: 'node2', domains: ['web'] },
+  ],
+  noWayBack: [on],
   nodeIdentity: [{ node: 'node2', problem: 'another machine answered' }],
   nodeAnswers: [
     { node: 'node2', state: 'up' },

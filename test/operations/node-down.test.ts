@@ -12,6 +12,9 @@ import { aWorld, type World, web } from '../world.ts'
 
 type Typed = Partial<Pick<Input, 'options' | 'ask'>> & { readonly show?: true }
 
+/** A silent node can be flagged, not drained. */
+const FLAG = { options: { flagOnly: true } }
+
 /** Runs an operation as a door would. */
 function run(
   world: World,
@@ -71,7 +74,7 @@ describe('node fence', () => {
 
   test('it keeps what else is written down', async () => {
     const world = await aSilentWorld()
-    await run(world, 'node maintenanceon', 'node3', { options: { reason: 'memory' } })
+    await run(world, 'node maintenanceon', 'node3', { options: { reason: 'memory', flagOnly: true } })
     await run(world, 'node fence', 'node3')
     expect(await ledger(world)).toMatchObject({ maintenance: { reason: 'memory' }, down: { how: 'fence' } })
   })
@@ -320,7 +323,7 @@ describe('node confirm-down', () => {
   test('--cancel takes it back, shown first; and says when there is nothing', async () => {
     const world = await aSilentWorld()
     await run(world, 'node fence', 'node3')
-    await run(world, 'node maintenanceon', 'node3')
+    await run(world, 'node maintenanceon', 'node3', FLAG)
     const cancel = { options: { cancel: true } }
     const shown = await run(world, 'node confirm-down', 'node3', { ...cancel, show: true })
     expect(shown.script).toEqual(['# (havirt itself: record that node3 is no longer down)'])
@@ -335,14 +338,16 @@ describe('node confirm-down', () => {
 describe('maintenance', () => {
   test('on, with who, when and why; off again; and both once more', async () => {
     const world = await aSilentWorld()
-    const shown = await run(world, 'node maintenanceon', 'node3', { show: true })
+    const shown = await run(world, 'node maintenanceon', 'node3', { ...FLAG, show: true })
     expect(shown.script).toEqual(['# (havirt itself: record that node3 is in maintenance)'])
     expect(await ledger(world)).toEqual({ reservations: [] })
-    expect(await run(world, 'node maintenanceon', 'node3', { options: { reason: 'memory' } })).toMatchObject({
+    expect(
+      await run(world, 'node maintenanceon', 'node3', { options: { reason: 'memory', flagOnly: true } }),
+    ).toMatchObject({
       exit: 0,
     })
     expect(await ledger(world)).toEqual({ maintenance: { by: BY, since: SINCE, reason: 'memory' }, reservations: [] })
-    const again = await run(world, 'node maintenanceon', 'node3')
+    const again = await run(world, 'node maintenanceon', 'node3', FLAG)
     expect([again.exit, words(again)]).toEqual([
       0,
       expect.stringMatching(/nothing to do: node3 is in maintenance by .* \(memory\)/),
@@ -477,7 +482,7 @@ describe('node remove', () => {
 describe('the ledger', () => {
   test('two who write at once lose nothing of each other', async () => {
     const world = await aSilentWorld()
-    await Promise.all([run(world, 'node fence', 'node3'), run(world, 'node maintenanceon', 'node3')])
+    await Promise.all([run(world, 'node fence', 'node3'), run(world, 'node maintenanceon', 'node3', FLAG)])
     expect(await ledger(world)).toMatchObject({ down: { how: 'fence' }, maintenance: { by: BY } })
   })
 })

@@ -66,3 +66,21 @@ export type Places = Int32Array
 export function placesNow({ items }: Layout): Places {
   return Int32Array.from(items, ({ node }) => node)
 }
+
+/** The layout without these items as items: where they are they stay, and take what they need. */
+export function withFixed(layout: Layout, fixed: ReadonlySet<number>): Layout {
+  if (fixed.size === 0) return layout
+  const numbers = new Map([...layout.items.keys()].filter(item => !fixed.has(item)).map((item, at) => [item, at]))
+  const held = layout.nodes.map(node => ({ ...node.held }))
+  for (const item of fixed) {
+    const { node, needs } = layout.items[item] as LayoutItem
+    const there = held[node] as { memoryMiB: number; vcpus: number }
+    there.memoryMiB += needs.memoryMiB
+    there.vcpus += needs.vcpus
+  }
+  return {
+    nodes: layout.nodes.map((node, at) => ({ ...node, held: held[at] as Amount })),
+    items: layout.items.filter((_, item) => !fixed.has(item)),
+    aparts: layout.aparts.map(({ items, hard }) => ({ items: items.flatMap(item => numbers.get(item) ?? []), hard })),
+  }
+}

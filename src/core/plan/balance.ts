@@ -6,6 +6,7 @@ import { type Hop, sequence } from '../balance/sequence.ts'
 import { type Cluster, presentTwice } from '../cluster.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { type Counted, countCluster } from './count.ts'
+import { type Move, movesOf } from './moves.ts'
 import { silentRefusals } from './plan.ts'
 
 /** What is asked for. */
@@ -16,15 +17,6 @@ export interface BalanceRequest {
   readonly movedMiB: number
   /** Good enough: the most by which a node's memory use may be off the mean, as a share of 1. */
   readonly spread?: number
-}
-
-/** One domain's way. */
-export interface Move {
-  readonly domain: string
-  readonly from: string
-  readonly to: string
-  readonly memoryMiB: number
-  readonly why: string
 }
 
 /** What a node's domains take, as shares of its memory and of its CPU threads. */
@@ -84,25 +76,21 @@ function described({ layout, fixed }: Counted, hops: readonly Hop[], spread?: nu
   const moves: Move[] = []
   for (const hop of hops) {
     if (spread !== undefined && isWithin(usesOf(arrangement), spread)) break
-    moves.push(...movesOf(arrangement, hop))
+    moves.push(...movesOf(layout, hop, whyOf(arrangement, hop)))
     arrangement.put(hop.item, hop.to)
   }
   return { moves, before, after: usesOf(arrangement), scoreBefore, scoreAfter: arrangement.score, fixed }
 }
 
-function movesOf(arrangement: Arrangement, { item, from, to }: Hop): Move[] {
+function whyOf(arrangement: Arrangement, { from, to }: Hop): string {
   const { layout } = arrangement
   const [source, target] = [layout.nodes[from], layout.nodes[to]]
-  if (source === undefined || target === undefined) return []
+  if (source === undefined || target === undefined) return ''
   const [here, there] = [useOf(arrangement, source, from), useOf(arrangement, target, to)]
   const [fuller, emptier] = [here.memory - there.memory, here.cpu - there.cpu]
-  const why =
-    fuller >= emptier
-      ? `memory in use: ${percent(here.memory)} there, ${percent(there.memory)} on ${target.name}`
-      : `vCPUs per CPU: ${percent(here.cpu)} there, ${percent(there.cpu)} on ${target.name}`
-  const domains = layout.items[item]?.domains ?? []
-  const memoryMiB = arrangement.memoryOf(item) / Math.max(1, domains.length)
-  return domains.map(domain => ({ domain, from: source.name, to: target.name, memoryMiB, why }))
+  return fuller >= emptier
+    ? `memory in use: ${percent(here.memory)} there, ${percent(there.memory)} on ${target.name}`
+    : `vCPUs per CPU: ${percent(here.cpu)} there, ${percent(there.cpu)} on ${target.name}`
 }
 
 function usesOf(arrangement: Arrangement): Use[] {

@@ -1,0 +1,157 @@
+/** Several moves as one: shown with all their commands, and carried out several at a time. Each is a `domain migrate` of its own. */
+import type { Cluster } from '../core/cluster.ts'
+import { script } from '../core/command.ts'
+import { applyStep } from '../core/effect.ts'
+import { violations } from '../core/invariants.ts'
+import type { Move } from '../core/plan/moves.ts'
+import { type Limits, nextTurn, type Standing } from '../core/plan/turns.ts'
+import type { Step } from '../core/step.ts'
+import type { Interrupt } from '../execute.ts'
+import { guardComment } from '../nodes/guard.ts'
+import { brokenPlan, changeDomain, type DomainChange, type Mode, type Parts } from '../operate.ts'
+import { exitStatus, type Report, refusedReport } from '../report.ts'
+
+/** One of several changes, and what the dry run says above its commands. */
+export interface Task {
+  readonly change: DomainChange
+  readonly why: string
+}
+
+/** The commands of all changes, each planned in the cluster as those before it leave it. */
+export function scriptOf(parts: Parts, cluster: Cluster, tasks: readonly Task[]): Report {
+  const steps: Step[] = []
+  const lines: string[] = []
+  let now = cluster
+  for (const [at, { change, why }] of tasks.entries()) {
+    const plan = change.plan(now)
+    if (plan.kind === 'refused') return refusedReport(plan.refusals)
+    if (plan.kind !== 'steps') continue
+    steps.push(...plan.steps)
+    lines.push(`# ${at + 1} of ${tasks.length}, ${why}`)
+    lines.push(...script(plan.steps, parts.home.config.libvirt.uri, cluster.here))
+    now = plan.steps.reduce(applyStep, now)
+  }
+  const wrong = violations(cluster, steps)
+  if (wrong.length > 0) return brokenPlan(wrong)
+  return { exit: exitStatus.done, script: [...(steps.length > 0 ? guardComment() : []), ...lines], messages: [] }
+}
+
+/** How several moves are made. */
+export interface Way {
+  readonly mode: Mode
+  readonly limits: Limits
+  /** None is begun after one that failed. */
+  readonly untilFailure?: boolean
+}
+
+/** What became of several moves. */
+export interface Carried {
+  readonly reports: readonly Report[]
+  /** Moves that were never begun, since another failed that they need, or the person wanted to stop. */
+  readonly notBegun: readonly Move[]
+}
+
+/**
+ * Makes the moves, several at a time, with a bar for all. One that fails keeps those from beginning that need the room it would have
+ * left, and no others. Ctrl-C begins no more, and asks once whether those under way are to end.
+ */
+export async function carryOut(
+  parts: Parts,
+  label: string,
+  moves: readonly Move[],
+  changeOf: (move: Move) => DomainChange,
+  { mode, limits, untilFailure = false }: Way,
+): Promise<Carried> {
+  const standings: Standing[] = moves.map(() => 'waiting')
+  const reports: Report[] = []
+  const underWay = new Map<number, Promise<void>>()
+  const bar = parts.progress.begin(label, moves.length)
+  const gathered = new GatheredInterrupt(parts.interrupt, () => underWay.size)
+  const begin = async (at: number): Promise<void> => {
+    standings[at] = 'moving'
+    const report = await changeDomain({ ...parts, interrupt: gathered }, changeOf(moves[at] as Move), mode)
+    reports.push(report)
+    standings[at] = report.exit === exitStatus.done ? 'done' : 'failed'
+    underWay.delete(at)
+  }
+  try {
+    for (;;) {
+      const isOver = gathered.stopped || (untilFailure && standings.includes('failed'))
+      const at = isOver ? undefined : nextTurn(moves, standings, limits)
+      bar.update(standings.filter(each => each === 'done').length, progressOf(moves, standings))
+      if (at !== undefined) underWay.set(at, begin(at))
+      else if (underWay.size > 0) await Promise.race(underWay.values())
+      else break
+    }
+  } finally {
+    gathered.close()
+    bar.end(`${standings.filter(each => each === 'done').length} of ${moves.length}`)
+  }
+  return { reports, notBegun: moves.filter((_, at) => standings[at] === 'waiting') }
+}
+
+function progressOf(moves: readonly Move[], standings: readonly Standing[]): string {
+  const done = standings.filter(each => each === 'done').length
+  const moving = moves.filter((_, at) => standings[at] === 'moving').map(({ domain }) => domain)
+  return `${done} of ${moves.length}${moving.length === 0 ? '' : `, moving ${moving.join(', ')}`}`
+}
+
+/** Ctrl-C while several migrations are under way: one question for all of them. */
+class GatheredInterrupt implements Interrupt {
+  #stopped = false
+  readonly #outer: Interrupt
+  readonly #underWay: () => number
+  readonly #handlers = new Set<() => void>()
+  readonly #deafen: () => void
+  readonly #over = new AbortController()
+  #answer: Promise<boolean> | undefined
+
+  constructor(outer: Interrupt, underWay: () => number) {
+    this.#outer = outer
+    this.#underWay = underWay
+    this.#deafen = outer.onInterrupt(() => this.#hear())
+  }
+
+  /** The person wants no more to begin. */
+  get stopped(): boolean {
+    return this.#stopped || this.#outer.requested()
+  }
+
+  onInterrupt(handler: () => void): () => void {
+    this.#handlers.add(handler)
+    return () => {
+      this.#handlers.delete(handler)
+      if (this.#handlers.size === 0 && this.#stopped) this.#over.abort()
+    }
+  }
+
+  /** Every migration asks, and all get the one answer. */
+  async confirmAbort(): Promise<boolean> {
+    return this.#answer ?? false
+  }
+
+  requested(): boolean {
+    return this.#outer.requested()
+  }
+
+  close(): void {
+    this.#over.abort()
+    this.#deafen()
+  }
+
+  #hear(): void {
+    this.#stopped = true
+    if (this.#handlers.size === 0 || this.#answer !== undefined) return
+    this.#answer = this.#outer.confirmAbort(questionAbout(this.#underWay()), this.#over.signal)
+    void this.#answer.finally(() => {
+      this.#answer = undefined
+    })
+    for (const handler of [...this.#handlers]) handler()
+  }
+}
+
+function questionAbout(count: number): string {
+  return count === 1
+    ? 'No other move is begun. End the migration under way? Its domain keeps running where it is.'
+    : `No other move is begun. End the ${count} migrations under way? Their domains keep running where they are.`
+}
