@@ -193,7 +193,7 @@ export class Oracle {
     if (newer.first.person && older.bornMs < newer.first.decidedMs) return true
     if (newer.cause.person || this.#reliedOnWord(newer, older) || this.#reliedOnWord(older, newer)) return true
     if (this.#wokeUp(newer, older) || this.#wokeUp(older, newer)) return true
-    return older.cause.person && older.firstBornMs > newer.cause.decidedMs
+    return older.cause.person && (older.firstBornMs > newer.cause.decidedMs || wasWokenSince(older, newer))
   }
 
   /** A person vouched for the other's machine, or one that it came from, which was not off or did not stay so. */
@@ -335,6 +335,11 @@ const DONE: Readonly<Partial<Record<Step['step'], Qemu['state'] | 'any'>>> = {
 function isNobodys({ cause, first, reason, before }: Qemu, other: Qemu): boolean {
   if (cause.run === undefined) return true
   return first.run === undefined && reason === runningReason.migrated && !before.includes(other.machine)
+}
+
+/** What stood still when the other was decided runs on because a person said so. */
+function wasWokenSince({ cause, reason }: Qemu, other: Qemu): boolean {
+  return reason === runningReason.unpaused && cause.decidedMs > other.cause.decidedMs
 }
 
 /** Its machine booted, and it is set to autostart there: nobody had decided anything before. */
