@@ -62,7 +62,7 @@ export async function executeSteps(
   let twice = false
   for (const [at, one] of steps.entries()) {
     if (parts.interrupt.requested() || results.some(({ outcome }) => outcome !== 'done')) {
-      results.push({ step: one.step, text: describeStep(one), outcome: 'not executed' })
+      results.push({ ...nameOf(one), outcome: 'not executed' })
       continue
     }
     const work = workOf(parts, claim, records, steps.slice(at + 1))
@@ -70,13 +70,16 @@ export async function executeSteps(
     twice ||= outcome.twice === true
     messages.push(...(outcome.messages ?? []))
     results.push({
-      step: one.step,
-      text: describeStep(one),
+      ...nameOf(one),
       outcome: outcome.outcome,
       ...(outcome.detail === undefined ? {} : { detail: outcome.detail }),
     })
   }
   return { exit: twice ? exitStatus.twice : exitOf(results), results, messages }
+}
+
+function nameOf(one: Step) {
+  return { step: one.step, domain: one.domain, uuid: one.uuid, text: describeStep(one) }
 }
 
 /** What the executors of one claim work with; `after` are the steps that are still to come. */

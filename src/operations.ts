@@ -7,6 +7,7 @@ import { drainOperations } from './operations/drain.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
+import { ruleOperations } from './operations/rule.ts'
 import { whatIfOperations } from './operations/what-if.ts'
 
 /** All operations, in the order in which help lists them. */
@@ -17,6 +18,7 @@ export const operations: readonly Operation[] = [
   ...domainOperations,
   ...balanceOperations,
   ...whatIfOperations,
+  ...ruleOperations,
   ...clusterOperations,
   ...configOperations,
 ]

@@ -37,6 +37,9 @@ export interface Message {
 /** What became of one step. */
 export interface StepResult {
   readonly step: Step['step']
+  /** The domain, by its name and its uuid. */
+  readonly domain: string
+  readonly uuid: string
   /** The step in words. */
   readonly text: string
   readonly outcome: 'done' | 'failed' | 'unknown' | 'not executed'

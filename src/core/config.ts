@@ -3,6 +3,7 @@
  * generated files, the checks and the suggestions all follow from it.
  */
 import { FENCE_EXAMPLE, fenceDeviceProblem } from './fence.ts'
+import { RULE_EXAMPLE, ruleProblem, TAG_EXAMPLE, tagProblem } from './rule.ts'
 
 /** One row of the table of options. */
 export interface ConfigOption {
@@ -242,6 +243,22 @@ export const configOptions = [
     unit: 'migrations',
     min: 1,
     max: 64,
+  },
+  {
+    key: 'placement.rules',
+    type: 'list',
+    default: [],
+    help: 'Which domains are to be together, apart, or on certain nodes. A rule is hard, and never broken by havirt, unless soft stands before it; prefer is always soft. Domains are named, also with * for any letters, or by a tag: together web db; soft apart tag:frontend; on db : node1 node2; prefer batch-* : node3.',
+    expected: `rules such as '${RULE_EXAMPLE}'`,
+    problemOf: ruleProblem,
+  },
+  {
+    key: 'placement.tags',
+    type: 'list',
+    default: [],
+    help: 'Words for groups of domains, for rules: a tag, and its domains by name, also with * for any letters.',
+    expected: `tags with their domains such as '${TAG_EXAMPLE}'`,
+    problemOf: tagProblem,
   },
   {
     key: 'fence.devices',

@@ -2,6 +2,7 @@
 import { quote } from './command.ts'
 import type { Config } from './config.ts'
 import { isNodeName } from './node.ts'
+import { wordsOf } from './words.ts'
 
 /** How one node's power is cut: an agent of Debian's fence-agents, and what it is told on its standard input. */
 export interface FenceDevice {
@@ -85,19 +86,6 @@ function parameterProblem(name: string, value: string): string | undefined {
   return SECRET.test(plain) && !PLACE_OF_SECRET.test(plain)
     ? `has ${name} in clear; put it into a file that only root can read, and write ${name}=@/path/of/the/file`
     : undefined
-}
-
-/** Words between spaces; a part in quotes may hold spaces. Undefined when a quote has no end. */
-function wordsOf(text: string): string[] | undefined {
-  const word = /\s*((?:[^\s"']|"[^"]*"|'[^']*')+)/y
-  const found: string[] = []
-  const whole = text.trimEnd()
-  for (let end = 0; end < whole.length; end = word.lastIndex) {
-    const match = word.exec(whole)
-    if (match === null) return undefined
-    found.push((match[1] ?? '').replace(/"([^"]*)"|'([^']*)'/g, (_, double, single) => double ?? single))
-  }
-  return found
 }
 
 /** What is wrong with an entry of `fence.devices`, given those before it. */

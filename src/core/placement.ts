@@ -6,6 +6,7 @@ import { placeOf } from './domain-xml.ts'
 import type { Reservation } from './ledger.ts'
 import { isSharedIdentity, load, type Node, type UpNode } from './node.ts'
 import { type Refusal, refuse, refuseSilent } from './refusal.ts'
+import { ruleRefusals, rulesAgainst } from './rules.ts'
 
 /** What an observation must ask of a node before the domain can be placed there. */
 export interface Needs {
@@ -74,15 +75,27 @@ export function reservations({ ledger, seen }: Answering, except?: string): Rese
   return first.filter(({ uuid }) => !here.has(uuid))
 }
 
+/** What of the rules does not count: none of them, or that these domains are elsewhere, since they come along. */
+export type RulesWaived = 'all' | { readonly along: readonly string[] }
+
 /** Every reason why this node cannot host the domain; empty when it can. A silent node cannot be asked, so it cannot host. */
-export function objections(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
+export function objections(
+  cluster: Cluster,
+  domain: Domain,
+  node: Node,
+  waived: RulesWaived = { along: [] },
+): Refusal[] {
   const closed = notOpen(node)
-  const { seen } = node
+  const { seen, name } = node
   if (closed.length > 0 || seen.state !== 'up') return closed
-  return [...lackOfRoom(cluster, domain, { ...node, seen }), ...unfit(cluster, domain, node.name, seen)]
+  return [
+    ...lackOfRoom(cluster, domain, { ...node, seen }),
+    ...unfit(cluster, domain, name, seen),
+    ...(waived === 'all' ? [] : ruleRefusals(cluster, domain.name, name, waived.along)),
+  ]
 }
 
-/** The same but for room: what stands against the node however empty it is. */
+/** The same but for room and rules: what stands against the node however empty it is. */
 export function obstacles(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
   const closed = notOpen(node)
   const { seen, name } = node
@@ -261,15 +274,19 @@ function differentDevice(here: string | undefined, there: string | undefined): s
   return here === there ? undefined : `it is ${here} on the source and ${there} on the target`
 }
 
-/** The nodes that can host the domain, best first: the most memory left, then the most vCPUs, then by name. */
-export function candidates(cluster: Cluster, domain: Domain): string[] {
-  const fit = upNodes(cluster).filter(node => objections(cluster, domain, node).length === 0)
+/** The nodes that can host the domain, best first: the fewest soft rules unmet, the most memory left, then the most vCPUs, then by name. */
+export function candidates(cluster: Cluster, domain: Domain, waived?: RulesWaived): string[] {
+  const fit = upNodes(cluster).filter(node => objections(cluster, domain, node, waived).length === 0)
+  const unmet = new Map(fit.map(({ name }) => [name, rulesAgainst(cluster, domain.name, name).length]))
   const left = new Map(fit.map(node => [node.name, room(cluster, node, domain.uuid)]))
   const value = (name: string, what: 'memoryMiB' | 'vcpus') => left.get(name)?.[what] ?? 0
   return fit
     .map(node => node.name)
     .sort(
       (a, b) =>
-        value(b, 'memoryMiB') - value(a, 'memoryMiB') || value(b, 'vcpus') - value(a, 'vcpus') || (a < b ? -1 : 1),
+        (unmet.get(a) ?? 0) - (unmet.get(b) ?? 0) ||
+        value(b, 'memoryMiB') - value(a, 'memoryMiB') ||
+        value(b, 'vcpus') - value(a, 'vcpus') ||
+        (a < b ? -1 : 1),
     )
 }

@@ -44,6 +44,7 @@ export interface RefusalFacts {
   diskNotShared: { domain: string; path: string; why: string }
   nodeBound: { domain: string; kind: 'nvram' | 'tpm' | 'hostdev'; what: string; node: string }
   hugePages: { domain: string; node: string }
+  rule: { domain: string; node: string; rule: string; why: string }
   probeFailed: { node: string; problem: string }
   claimed: { domain: string; owner: string; since: string; verb: string }
   inDoubt: { domain: string; other: string; node: string; command: string }
@@ -264,6 +265,10 @@ const texts: Texts = {
   hugePages: ({ domain, node }) => ({
     why: `${domain} needs huge pages or NUMA cells of ${node}, which havirt does not place yet`,
     next: `start it by hand on ${node}, or take <memoryBacking> and <numatune> out of its definition`,
+  }),
+  rule: ({ domain, node, rule, why }) => ({
+    why: `${domain} on ${node} would break the rule '${rule}': ${why}`,
+    next: 'choose another node, change the rule (havirt rule list), or overrule it with --despite-rules',
   }),
   probeFailed: ({ node, problem }) => ({
     why: `${node} could not be asked for disks, bridges and processes: ${problem}`,

@@ -96,7 +96,7 @@ function requestOf({ options }: Input) {
 /** The moves, and their commands as they would run if everything stays as it is. */
 function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, about: readonly Message[]): Report {
   const tasks = moves.map(move => ({
-    change: migration(parts, input, move.domain, move.to),
+    change: migration(parts, input, move.domain, move.to, move.along),
     why: `${gibOf(move.memoryMiB)} GiB: ${move.why}`,
   }))
   const shown = scriptOf(parts, cluster, tasks)
@@ -107,7 +107,7 @@ function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, 
 const ONE_BY_ONE = { together: 1, perNode: 1 }
 
 async function carryOutAll(parts: Parts, input: Input, { moves }: Balance, about: readonly Message[]): Promise<Report> {
-  const changeOf = ({ domain, to }: Move) => migration(parts, input, domain, to)
+  const changeOf = ({ domain, to, along }: Move) => migration(parts, input, domain, to, along)
   const way = { mode: input.mode, limits: ONE_BY_ONE, untilFailure: true }
   const { reports, notBegun } = await carryOut(parts, 'balance', moves, changeOf, way)
   const combined = combine(reports)

@@ -11,8 +11,18 @@ import type { Input } from './operation.ts'
 type Spelled = Pick<Input, 'spelled'>
 
 /** The start of a domain on a node; without one on the node that we are on, or with `auto` on the best. */
-export function starting({ spelled }: Spelled, domain: string, node: string | undefined, auto: boolean): DomainChange {
-  const request = { domain, auto, ...(node === undefined ? {} : { node }) }
+export function starting(
+  { spelled, options }: Pick<Input, 'spelled' | 'options'>,
+  domain: string,
+  node: string | undefined,
+  auto: boolean,
+): DomainChange {
+  const request = {
+    domain,
+    auto,
+    ...(node === undefined ? {} : { node }),
+    despiteRules: options['despiteRules'] === true,
+  }
   const inquire = (cluster: Cluster) => {
     const definition = cluster.definitions.get(domain)?.domain
     if (definition === undefined) return new Map<string, Inquiry>()
@@ -31,14 +41,16 @@ export function stopping({ spelled }: Spelled, domain: string, how: Omit<StopReq
   return { domain, verb: spelled, plan, inquire, endsMigration: true }
 }
 
-/** The live migration of a domain to a node, by the options of the command and the configuration. */
+/** The live migration of a domain to a node, by the options of the command and the configuration; `along`: those that go there with it. */
 export function migration(
   parts: Parts,
   input: Pick<Input, 'options' | 'spelled'>,
   domain: string,
   node: string,
+  along: readonly string[] = [],
 ): DomainChange {
-  const request = { domain, node, options: migrateOptions(parts, input, node) }
+  const waived = input.options['despiteRules'] === true ? ('all' as const) : { along }
+  const request = { domain, node, options: migrateOptions(parts, input, node), waived }
   const inquire = (cluster: Cluster) => {
     const source = sightingsOf(cluster, { name: domain }).find(sighting => sighting.domain.active)
     const definition = source?.domain.definition

@@ -39,6 +39,8 @@ import { migration, starting, stopping } from './changes.ts'
 import { everywhere, hosting, inquiriesOfResume, PROCESSES } from './inquiries.ts'
 import { combine, type Input, type Operation, requiredWord, word, words } from './operation.ts'
 
+const DESPITE_RULES = { flags: '--despite-rules', help: 'even if that breaks a rule (havirt rule list)' } as const
+
 const LIST_COLUMNS: readonly Column[] = [
   { key: 'domain', title: 'DOMAIN', help: 'the name' },
   {
@@ -167,7 +169,7 @@ export const domainOperations: readonly Operation[] = [
     description:
       'Looks at every node twice, checks that the domain is present on none and that the node can host it, and starts it there from conf/NAME.xml. The node is the one named, else the one that havirt runs on, else with --auto the best one. Refused while any node does not answer: it could be running the domain.',
     args: [NAME, { name: 'NODE', help: 'where; default: this node', required: false, complete: 'node' }],
-    options: [{ flags: '--auto', help: 'choose the node with the most memory left' }],
+    options: [{ flags: '--auto', help: 'choose the node: rules first, then the most memory left' }, DESPITE_RULES],
     changes: true,
     examples: ['havirt domain start web node2', 'havirt -y domain start web --auto'],
     run: startDomain,
@@ -213,6 +215,7 @@ export const domainOperations: readonly Operation[] = [
       },
       { flags: '--migrate-uri URI', help: 'where the memory goes, such as tcp://%n-mig; %n is the target' },
       { flags: '--unsafe', help: 'move it although libvirt cannot tell that its disks are shared' },
+      DESPITE_RULES,
     ],
     changes: true,
     examples: ['havirt domain migrate web node3', 'havirt -y domain migrate web node3 --bandwidth 200'],

@@ -203,8 +203,8 @@ function moveTasks(parts: Parts, input: Input, moves: readonly Move[]): Task[] {
   }))
 }
 
-function moving(parts: Parts, input: Input, { domain, to }: Move): DomainChange {
-  return migration(parts, input, domain, to)
+function moving(parts: Parts, input: Input, { domain, to, along }: Move): DomainChange {
+  return migration(parts, input, domain, to, along)
 }
 
 function stopTasks(parts: Parts, input: Input, stops: readonly Fixed[]): Task[] {

@@ -36,7 +36,7 @@ export interface Run {
   killed: boolean
   report: Report | undefined
   /** Commands of this run that reached a virsh, ever. */
-  readonly effects: { readonly verb: string; readonly node: string; readonly atMs: number }[]
+  readonly effects: { readonly verb: string; readonly uuid: string; readonly node: string; readonly atMs: number }[]
 }
 
 /** A QEMU was in a state for a while. */
@@ -243,7 +243,7 @@ export class Oracle {
   carriedOut(pid: number, machine: Machine, words: readonly string[]): void {
     const run = this.runs.get(pid)
     const [verb = '', uuid = ''] = words
-    run?.effects.push({ verb, node: machine.name, atMs: this.#world.scheduler.nowMs })
+    run?.effects.push({ verb, uuid, node: machine.name, atMs: this.#world.scheduler.nowMs })
     const victim = verb === 'destroy' && run?.words[1] !== 'stop' ? machine.qemu(uuid) : undefined
     if (victim?.state === 'running') this.fail('killed', `${seat(victim)} ran, and nobody had asked to stop it`)
   }
@@ -260,47 +260,38 @@ export class Oracle {
     for (const result of report.results ?? []) this.#judgeStep(run, result)
   }
 
-  #judgeStep(run: Run, { step, outcome, detail }: StepResult): void {
+  #judgeStep(run: Run, result: StepResult): void {
+    const { step, outcome, detail, uuid } = result
     const verb = VERBS[step]
     if (verb === undefined) return
-    if (outcome === 'not executed' && this.#did(run, verb))
+    // A start's definition travels by stdin, so that only its verb is in the command.
+    const starts = run.report?.results?.filter(each => each.step === 'createDomain').length
+    const isIt = (each: Run['effects'][number]) => each.uuid === uuid || (verb === 'create' && starts === 1)
+    if (outcome === 'not executed' && run.effects.some(each => each.verb === verb && isIt(each)))
       this.#false(run, `${step} was not executed, it said, but it was`)
-    if (outcome === 'done') this.#judgeDone(run, step)
+    if (outcome === 'done') this.#judgeDone(run, result)
     if (step === 'createDomain' && outcome === 'failed' && detail?.includes('ended at once') !== true)
       this.#judgeFailedStart(run)
   }
 
-  #judgeDone(run: Run, step: Step['step']): void {
+  #judgeDone(run: Run, { step, uuid, text }: StepResult): void {
     const wanted = DONE[step]
-    const where = this.#targetOf(run, step)
-    if (wanted === undefined || where === undefined) return
+    if (wanted === undefined) return
+    const node = step === 'migrateDomain' ? / to (\S+) while/.exec(text)?.[1] : / on (\S+?)(?:[;, ]|$)/.exec(text)?.[1]
     const was = this.#spans.some(
       span =>
-        span.uuid === where.uuid &&
-        (where.node === undefined || span.node === where.node) &&
+        span.uuid === uuid &&
+        (node === undefined || span.node === node) &&
         (wanted === 'any' || span.state === wanted) &&
         span.fromMs <= run.endedMs &&
         span.toMs >= run.startedMs,
     )
-    if (!was) this.#false(run, `${step} was done, it said, but ${where.node} never had it ${wanted}`)
-  }
-
-  /** What a run was about: its domain's uuid, and the node that its report names. */
-  #targetOf(run: Run, step: Step['step']): { uuid: string; node: string | undefined } | undefined {
-    const name = run.words.find(each => this.#world.texts.has(each))
-    const uuid = name === undefined ? undefined : this.#world.uuidOf(name)
-    const text = run.report?.results?.find(each => each.step === step)?.text ?? ''
-    const node = step === 'migrateDomain' ? / to (\S+) while/.exec(text)?.[1] : / on (\S+?)(?:[;, ]|$)/.exec(text)?.[1]
-    return uuid === undefined ? undefined : { uuid, node }
+    if (!was) this.#false(run, `${step} was done, it said, but ${node} never had it ${wanted}`)
   }
 
   #judgeFailedStart(run: Run): void {
     const alive = this.#spans.find(span => span.run === run.id && span.toMs > run.endedMs)
     if (alive !== undefined) this.#false(run, `createDomain failed, it said, but its QEMU is on ${alive.node}`)
-  }
-
-  #did(run: Run, verb: string): boolean {
-    return run.effects.some(effect => effect.verb === verb)
   }
 
   #false(run: Run, text: string): void {

@@ -29,12 +29,14 @@ const REPORT: Report = {
   ],
 }
 
+const WEB = { domain: '数据库', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01' }
+
 const STEPS: Report = {
   exit: 4,
   results: [
-    { step: 'shutdownDomain', text: 'ask 数据库 on node1 to shut down', outcome: 'done' },
-    { step: 'awaitShutOff', text: 'wait until it is off', outcome: 'failed', detail: 'still on after 30 s' },
-    { step: 'recordIntent', text: 'record it', outcome: 'not executed' },
+    { step: 'shutdownDomain', ...WEB, text: 'ask 数据库 on node1 to shut down', outcome: 'done' },
+    { step: 'awaitShutOff', ...WEB, text: 'wait until it is off', outcome: 'failed', detail: 'still on after 30 s' },
+    { step: 'recordIntent', ...WEB, text: 'record it', outcome: 'not executed' },
   ],
   messages: [],
 }
@@ -90,7 +92,7 @@ test('what a node says can neither break a line nor command the terminal', async
   const report: Report = {
     exit: 0,
     table: { columns: [{ key: 'name', title: 'NAME', help: 'name' }], rows: [{ name: hostile }] },
-    results: [{ step: 'awaitShutOff', text: 'wait', outcome: 'failed', detail: hostile }],
+    results: [{ step: 'awaitShutOff', ...WEB, text: 'wait', outcome: 'failed', detail: hostile }],
     messages: [{ kind: 'error', text: hostile, next: hostile }],
   }
   for (const format of ['table', 'tsv'] as const) {

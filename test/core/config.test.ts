@@ -13,6 +13,7 @@ import { describeProblem, parseConfig } from '../../src/core/config-check.ts'
 import { ConfigEditError, setConfigValue } from '../../src/core/config-edit.ts'
 import { initialConfigText, sampleConfigText } from '../../src/core/config-text.ts'
 import { parseFenceDevice } from '../../src/core/fence.ts'
+import { ruleProblem, tagProblem } from '../../src/core/rule.ts'
 
 const parse = (text: string) => parseConfig(text, 'config.yaml')
 const sentences = (text: string) => parse(text).problems.map(describeProblem)
@@ -32,6 +33,20 @@ function valuesOf(option: ConfigOption): fc.Arbitrary<unknown> {
     const uri = fc.stringMatching(/^[a-z]{1,9}:\/\/[\x21-\x7e]{0,9}%n[\x21-\x7e]{0,9}$/)
     return fc.oneof(fc.constant(''), uri)
   }
+  if (option.key === 'placement.rules')
+    return fc
+      .uniqueArray(fc.stringMatching(/^(soft )?(apart|together) [a-z]{1,5} ([b-z]{2,5}|"x, y"|tag:[a-z]{1,4}|ä\*)$/), {
+        maxLength: 3,
+        comparator: (a, b) => ruleProblem(a, [b]) !== undefined,
+      })
+      .filter(rules => rules.every(rule => ruleProblem(rule, []) === undefined))
+  if (option.key === 'placement.tags')
+    return fc
+      .uniqueArray(fc.stringMatching(/^[a-z]{1,5}: [a-z]{1,5}( [ä-ü*'#]{1,4}){0,2}$/), {
+        maxLength: 3,
+        comparator: (a, b) => tagProblem(a, [b]) !== undefined,
+      })
+      .filter(tags => tags.every(tag => tagProblem(tag, []) === undefined))
   if (option.key === 'fence.devices') {
     const entry = fc.stringMatching(/^node[1-9] fence_[a-z]{1,9}( ip=[\x20-\x21\x23-\x26\x28-\x3f\u00e4]{1,9}){0,1}$/)
     return fc.uniqueArray(

@@ -125,6 +125,23 @@ export class Arrangement {
     return (((this.#places[item] as Uint8Array)[node] as number) & (place.barred | place.broken)) === 0
   }
 
+  /** True when no hard rule says anything against the item being there beside those who are there now. */
+  keepsRules(item: number, node: number): boolean {
+    if ((((this.#places[item] as Uint8Array)[node] as number) & place.broken) !== 0) return false
+    const own = this.at[item] === node ? 1 : 0
+    return this.hardGroups(item).every(group => this.crowd(group, node) === own)
+  }
+
+  /** The groups that the item must be alone in on its node. */
+  hardGroups(item: number): readonly number[] {
+    return (this.#groups[item] as readonly number[]).filter(group => this.#isHard[group])
+  }
+
+  /** How many members of a group are on a node. */
+  crowd(group: number, node: number): number {
+    return this.#crowd[group * this.layout.nodes.length + node] as number
+  }
+
   /** What is left on each node. */
   rooms(): { memoryMiB: Float64Array; vcpus: Float64Array } {
     return { memoryMiB: this.memory.left(), vcpus: this.cpu.left() }

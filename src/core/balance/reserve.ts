@@ -42,21 +42,51 @@ function pack(
 ): Packing {
   const rooms = arrangement.rooms()
   for (const node of lost) rooms.memoryMiB[node] = -1
+  const company = new Company(arrangement)
   const nodes = items.map(item => {
-    const node = chosen(arrangement, item, rooms, better)
-    if (node >= 0) take(rooms, node, arrangement.memoryOf(item), arrangement.vcpusOf(item))
+    const node = chosen(arrangement, item, rooms, better, company)
+    if (node >= 0) {
+      take(rooms, node, arrangement.memoryOf(item), arrangement.vcpusOf(item))
+      company.join(item, node)
+    }
     return node
   })
   return { items, nodes, left: items.filter((_, at) => nodes[at] === -1) }
 }
 
-function chosen(arrangement: Arrangement, item: number, { memoryMiB, vcpus }: Rooms, better: Preference): number {
+/** Who comes to a node beside those who are there: domains that must be apart are no company for one another. */
+class Company {
+  readonly #arrangement: Arrangement
+  readonly #joined = new Set<string>()
+
+  constructor(arrangement: Arrangement) {
+    this.#arrangement = arrangement
+  }
+
+  join(item: number, node: number): void {
+    for (const group of this.#arrangement.hardGroups(item)) this.#joined.add(`${group} ${node}`)
+  }
+
+  isFree(item: number, node: number): boolean {
+    return this.#arrangement
+      .hardGroups(item)
+      .every(group => this.#arrangement.crowd(group, node) === 0 && !this.#joined.has(`${group} ${node}`))
+  }
+}
+
+function chosen(
+  arrangement: Arrangement,
+  item: number,
+  { memoryMiB, vcpus }: Rooms,
+  better: Preference,
+  company: Company,
+): number {
   let best = -1
   for (let node = 0; node < memoryMiB.length; node++) {
     const room = memoryMiB[node] as number
     if (room < arrangement.memoryOf(item) || (vcpus[node] as number) < arrangement.vcpusOf(item)) continue
     if (best >= 0 && !better(room, memoryMiB[best] as number)) continue
-    if (arrangement.mayGo(item, node)) best = node
+    if (arrangement.mayGo(item, node) && company.isFree(item, node)) best = node
   }
   return best
 }
@@ -76,10 +106,13 @@ export class Reserve {
 
   /** Of the nodes that have something to lose, and a reserve for it now. */
   constructor(arrangement: Arrangement) {
-    const on = arrangement.layout.nodes.map((): number[] => [])
-    for (const [item, node] of arrangement.at.entries()) on[node]?.push(item)
     this.#arrangement = arrangement
-    this.#ways = on.flatMap((items, node) => (items.length === 0 ? [] : (wayOut(arrangement, node, items) ?? [])))
+    this.#ways = waysOut(arrangement)
+  }
+
+  /** Watches from now on over those that have a reserve as things are. */
+  renew(): void {
+    this.#ways = waysOut(this.#arrangement)
   }
 
   /** The nodes that it watches over. */
@@ -98,6 +131,12 @@ export class Reserve {
     this.#ways = ways
     return true
   }
+}
+
+function waysOut(arrangement: Arrangement): readonly Way[] {
+  const on = arrangement.layout.nodes.map((): number[] => [])
+  for (const [item, node] of arrangement.at.entries()) on[node]?.push(item)
+  return on.flatMap((items, node) => (items.length === 0 ? [] : (wayOut(arrangement, node, items) ?? [])))
 }
 
 /** Where the items of one node would go. */
@@ -121,12 +160,21 @@ function wayOut(arrangement: Arrangement, node: number, items: readonly number[]
 /** A way after a move: the same one where it still is one, with the item put in or taken out, or another; undefined: there is none. */
 function wayAfter(arrangement: Arrangement, way: Way, item: number, from: number, to: number): Way | undefined {
   const { node, targets } = way
-  if (node !== from && node !== to && isOpen(arrangement, way, to)) return way
+  const isApart = isKeptApart(arrangement, way, item, to)
+  if (node !== from && node !== to && isApart && isOpen(arrangement, way, to)) return way
   const adjusted =
     node === from ? without(arrangement, way, item) : node === to ? including(arrangement, way, item) : way
-  if (adjusted !== undefined && isOpen(arrangement, adjusted, to)) return adjusted
+  if (adjusted !== undefined && isApart && isOpen(arrangement, adjusted, to)) return adjusted
   const others = [...targets.keys()].filter(each => each !== item)
   return wayOut(arrangement, node, node === to ? [...others, item] : others)
+}
+
+/** False where the item has come to a node that is to take in one that it must be apart from. */
+function isKeptApart(arrangement: Arrangement, { targets }: Way, item: number, node: number): boolean {
+  const groups = arrangement.hardGroups(item)
+  if (groups.length === 0) return true
+  const comers = [...targets].filter(([, target]) => target === node)
+  return comers.every(([each]) => !arrangement.hardGroups(each).some(group => groups.includes(group)))
 }
 
 function isOpen(arrangement: Arrangement, { takes }: Way, node: number): boolean {
@@ -145,7 +193,9 @@ function including(arrangement: Arrangement, { node, targets, takes }: Way, item
   for (const each of rooms.memoryMiB.keys())
     take(rooms, each, takes.memoryMiB[each] as number, takes.vcpus[each] as number)
   rooms.memoryMiB[node] = -1
-  const target = chosen(arrangement, item, rooms, mostRoomFirst)
+  const company = new Company(arrangement)
+  for (const [each, there] of targets) company.join(each, there)
+  const target = chosen(arrangement, item, rooms, mostRoomFirst, company)
   if (target < 0) return undefined
   const more = copyOf(takes)
   take(more, target, -arrangement.memoryOf(item), -arrangement.vcpusOf(item))

@@ -25,7 +25,10 @@ export interface Conditions {
   readonly keepReserve: boolean
 }
 
-/** An order for getting to `goal`. After each hop every node has room for what it holds, and no more hard rules are broken than before. */
+/**
+ * An order for getting to `goal`. After each hop every node has room for what it holds, and no hard rule is broken that was kept
+ * before. A hop that mends one may cost a node its reserve: what a rule forbids is no refuge.
+ */
 export function sequence(layout: Layout, goal: Places, { keepReserve }: Conditions): Sequence {
   const walk = new Walk(layout, goal, keepReserve)
   while (walk.pending.length > 0 && (walk.advance() || walk.detour()));
@@ -89,9 +92,10 @@ class Walk {
     const { arrangement } = this
     const from = arrangement.at[item] as number
     const { broken } = arrangement
-    if (!arrangement.fits(item, to)) return false
+    if (!arrangement.fits(item, to) || !arrangement.keepsRules(item, to)) return false
     arrangement.put(item, to)
-    if (arrangement.broken > broken || this.#reserve?.allows(item, from, to) === false) {
+    if (arrangement.broken < broken) this.#reserve?.renew()
+    else if (this.#reserve?.allows(item, from, to) === false) {
       arrangement.put(item, from)
       return false
     }

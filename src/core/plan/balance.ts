@@ -75,9 +75,13 @@ function described({ layout, fixed }: Counted, hops: readonly Hop[], spread?: nu
   const scoreBefore = arrangement.score
   const moves: Move[] = []
   for (const hop of hops) {
-    if (spread !== undefined && isWithin(usesOf(arrangement), spread)) break
-    moves.push(...movesOf(layout, hop, whyOf(arrangement, hop)))
+    const isKept = arrangement.broken + arrangement.unwanted === 0
+    if (spread !== undefined && isKept && isWithin(usesOf(arrangement), spread)) break
+    const even = whyOf(arrangement, hop)
+    const before = arrangement.broken + arrangement.unwanted
     arrangement.put(hop.item, hop.to)
+    const mends = arrangement.broken + arrangement.unwanted < before
+    moves.push(...movesOf(layout, hop, mends ? 'a rule wants it there (havirt rule list)' : even))
   }
   return { moves, before, after: usesOf(arrangement), scoreBefore, scoreAfter: arrangement.score, fixed }
 }

@@ -4,6 +4,8 @@ import { type Cluster, type Sighting, upNodes } from '../cluster.ts'
 import type { Node, UpNode } from '../node.ts'
 import { capacityOf, obstacles, reservations } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
+import { rulesWithMembers } from '../rules.ts'
+import { withRules } from './count-rules.ts'
 import { objectionsToMove } from './migrate.ts'
 import { isRefusal, whereActive, wrongState } from './plan.ts'
 
@@ -40,7 +42,8 @@ export function countCluster(cluster: Cluster, purpose: Purpose): Counted {
   const items = judged.flatMap(each => ('item' in each ? [each.item] : []))
   const fixed = judged.flatMap(each => ('item' in each ? [] : [each]))
   const movable = new Set(items.flatMap(({ domains }) => domains))
-  return { layout: { nodes: nodes.map(node => nodeOf(cluster, node, movable)), items, aparts: [] }, fixed }
+  const layout = { nodes: nodes.map(node => nodeOf(cluster, node, movable)), items, aparts: [] }
+  return { layout: withRules(layout, rulesWithMembers(cluster)), fixed }
 }
 
 function judge(

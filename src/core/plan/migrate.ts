@@ -2,7 +2,7 @@
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import type { Node, UpNode } from '../node.ts'
-import { objections, staysBehind, unsharedDisks } from '../placement.ts'
+import { objections, type RulesWaived, staysBehind, unsharedDisks } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { type MigrateOptions, type Step, step } from '../step.ts'
 import {
@@ -21,6 +21,8 @@ export interface MigrateRequest {
   readonly domain: string
   readonly node: string
   readonly options: Omit<MigrateOptions, 'persistent' | 'desturi'>
+  /** What of the rules does not count. */
+  readonly waived?: RulesWaived
 }
 
 /** The migration of `request.domain` to `request.node`, or every reason against it at once. */
@@ -43,7 +45,9 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
   }
   const refusals = [
     ...[wrongState(where, 'running')].filter(each => each !== undefined),
-    ...objectionsToMove(cluster, where, domain, target, request.options.unsafe),
+    ...objectionsToMove(cluster, where, domain, target, request.options.unsafe, (...about) =>
+      objections(...about, request.waived),
+    ),
   ]
   if (refusals.length > 0) return refused(...unique(refusals))
   return steps(migrationSteps(cluster, where, request), definedElsewhere(cluster, domain, [where.node, request.node]))
@@ -51,7 +55,7 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
 
 /**
  * Every reason why a domain cannot move to this node from where it is; empty when it can. `unsafe`: disks need not be seen to be
- * shared. `against`: what stands against the node itself; with {@link obstacles} its room does not count.
+ * shared. `against`: what stands against the node itself; with {@link obstacles} its room and rules do not count.
  */
 export function objectionsToMove(
   cluster: Cluster,
@@ -59,7 +63,7 @@ export function objectionsToMove(
   domain: Domain,
   target: Node,
   unsafe = false,
-  against = objections,
+  against: (cluster: Cluster, domain: Domain, node: Node) => Refusal[] = objections,
 ): Refusal[] {
   const { seen } = target
   return [

@@ -9,6 +9,8 @@ export interface Move {
   readonly to: string
   readonly memoryMiB: number
   readonly why: string
+  /** Domains that go there with it, since a rule keeps them together. */
+  readonly along?: readonly string[]
 }
 
 /** The moves of one hop: one a domain, and several where they stay together. */
@@ -16,12 +18,16 @@ export function movesOf({ nodes, items }: Layout, { item, from, to }: Hop, why: 
   const [source, target, moved] = [nodes[from], nodes[to], items[item]]
   if (source === undefined || target === undefined || moved === undefined) return []
   const memoryMiB = moved.needs.memoryMiB / Math.max(1, moved.domains.length)
-  return moved.domains.map(domain => ({ domain, from: source.name, to: target.name, memoryMiB, why }))
+  return moved.domains.map(domain => {
+    const along = moved.domains.filter(other => other !== domain)
+    const route = { domain, from: source.name, to: target.name, memoryMiB, why }
+    return along.length === 0 ? route : { ...route, along }
+  })
 }
 
 /** The moves as rows of a table. */
 export function moveRows(moves: readonly Move[]) {
-  return moves.map(({ memoryMiB, ...move }) => ({ ...move, gib: gibOf(memoryMiB) }))
+  return moves.map(({ memoryMiB, along: _, ...move }) => ({ ...move, gib: gibOf(memoryMiB) }))
 }
 
 /** GiB with two digits. */

@@ -2,7 +2,7 @@
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import { isConfirmedDown, isPresent } from '../node.ts'
-import { candidates, objections } from '../placement.ts'
+import { candidates, objections, type RulesWaived } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
 import { step } from '../step.ts'
 import {
@@ -26,6 +26,8 @@ export interface StartRequest {
   readonly node?: string
   /** Choose the best node instead. */
   readonly auto: boolean
+  /** Rules do not count. */
+  readonly despiteRules?: boolean
 }
 
 /** The start of `request.domain`, or every reason against it at once. */
@@ -93,17 +95,21 @@ function sightingRefusals(domain: Domain, { node, domain: seen }: Sighting): Ref
 }
 
 function chooseTarget(cluster: Cluster, domain: Domain, request: StartRequest): { node?: string; refusals: Refusal[] } {
-  if (request.auto) return bestNode(cluster, domain)
+  if (request.auto) return bestNode(cluster, domain, waivedBy(request))
   const name = request.node ?? cluster.here
   if (name === undefined) return { refusals: [refuse('notHere', {})] }
   const node = cluster.nodes.get(name)
   if (node === undefined) return { refusals: [refuse('unknownNode', { node: name, known: [...cluster.nodes.keys()] })] }
-  return { node: name, refusals: objections(cluster, domain, node) }
+  return { node: name, refusals: objections(cluster, domain, node, waivedBy(request)) }
 }
 
-function bestNode(cluster: Cluster, domain: Domain): { node?: string; refusals: Refusal[] } {
-  const [node] = candidates(cluster, domain)
+function waivedBy({ despiteRules }: StartRequest): RulesWaived {
+  return despiteRules === true ? 'all' : { along: [] }
+}
+
+function bestNode(cluster: Cluster, domain: Domain, waived: RulesWaived): { node?: string; refusals: Refusal[] } {
+  const [node] = candidates(cluster, domain, waived)
   if (node !== undefined) return { node, refusals: [] }
-  const against = [...cluster.nodes.values()].flatMap(each => objections(cluster, domain, each))
+  const against = [...cluster.nodes.values()].flatMap(each => objections(cluster, domain, each, waived))
   return { refusals: [...against, refuse('nobodyFits', { domain: domain.name })] }
 }
