@@ -32,21 +32,19 @@ const balanced = (cluster: Cluster) => movesOf(planBalance(cluster, NO_LIMIT))
 const drained = (cluster: Cluster, node = 'node1') =>
   movesOf(planDrain(cluster, { nodes: [node], stuck: 'skip', mark: { by: 'ann', since: '' } }))
 
-/** The cluster after these moves. */
-function after(cluster: Cluster, moves: readonly Move[]): Cluster {
-  return moves.reduce((now, { domain, from, to }) => {
-    const nodes = new Map(now.nodes)
+/** The cluster once these moves are made. */
+function moved(cluster: Cluster, moves: readonly Move[]): Cluster {
+  const nodes = new Map(cluster.nodes)
+  for (const { domain, from, to } of moves) {
     const [source, target] = [nodes.get(from), nodes.get(to)]
     if (source?.seen.state !== 'up' || target?.seen.state !== 'up') throw new Error('both are up')
-    const moved = source.seen.domains.filter(({ name }) => name === domain)
-    expect(moved).toHaveLength(1)
-    nodes.set(from, {
-      ...source,
-      seen: { ...source.seen, domains: source.seen.domains.filter(({ name }) => name !== domain) },
-    })
-    nodes.set(to, { ...target, seen: { ...target.seen, domains: [...target.seen.domains, ...moved] } })
-    return { ...now, nodes }
-  }, cluster)
+    const going = source.seen.domains.filter(({ name }) => name === domain)
+    expect(going).toHaveLength(1)
+    const staying = source.seen.domains.filter(({ name }) => name !== domain)
+    nodes.set(from, { ...source, seen: { ...source.seen, domains: staying } })
+    nodes.set(to, { ...target, seen: { ...target.seen, domains: [...target.seen.domains, ...going] } })
+  }
+  return { ...cluster, nodes }
 }
 
 const hardOnes = (cluster: Cluster) => brokenRules(cluster).filter(({ rule }) => rule.hard)
@@ -88,14 +86,14 @@ describe('a balance mends', () => {
     const cluster = clusterOf([rule], one, two)
     expect(brokenRules(cluster)).toHaveLength(1)
     const moves = balanced(cluster)
-    expect(brokenRules(after(cluster, moves))).toEqual([])
+    expect(brokenRules(moved(cluster, moves))).toEqual([])
     expect(moves.some(({ why }) => why.startsWith('a rule wants it there'))).toBe(true)
   })
 
   test('and moves those that stay together at once, each knowing of the other', () => {
     const cluster = clusterOf(['together web db'], [guest('web', 1, 2), guest('db', 2, 1), guest('a', 3, 3)], [])
     const moves = balanced(cluster)
-    expect(after(cluster, moves)).toSatisfy((end: Cluster) => brokenRules(end).length === 0)
+    expect(moved(cluster, moves)).toSatisfy((end: Cluster) => brokenRules(end).length === 0)
     for (const { domain, along } of moves.filter(each => each.domain !== 'a'))
       expect(along).toEqual([domain === 'web' ? 'db' : 'web'])
   })
@@ -144,7 +142,7 @@ test('no step of any plan breaks a hard rule that was kept', () => {
       const moves = isDrain ? drained(cluster) : balanced(cluster)
       let now = cluster
       for (const [at, move] of moves.entries()) {
-        now = after(now, [move])
+        now = moved(now, [move])
         // Those that go together arrive one after the other.
         if (moves[at + 1]?.along?.includes(move.domain)) continue
         for (const { rule: each } of hardOnes(now)) expect(before).toContain(each)
