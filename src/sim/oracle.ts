@@ -261,12 +261,13 @@ export class Oracle {
   }
 
   #judgeStep(run: Run, result: StepResult): void {
-    const { step, outcome, detail, uuid } = result
+    const { step, outcome, detail, uuid, text } = result
     const verb = VERBS[step]
     if (verb === undefined) return
     // A start's definition travels by stdin, so that only its verb is in the command.
     const starts = run.report?.results?.filter(each => each.step === 'createDomain').length
-    const isIt = (each: Run['effects'][number]) => each.uuid === uuid || (verb === 'create' && starts === 1)
+    const isIt = (each: Run['effects'][number]) =>
+      (each.uuid === uuid || (verb === 'create' && starts === 1)) && text.includes(` ${each.node}`)
     if (outcome === 'not executed' && run.effects.some(each => each.verb === verb && isIt(each)))
       this.#false(run, `${step} was not executed, it said, but it was`)
     if (outcome === 'done') this.#judgeDone(run, result)
