@@ -193,6 +193,7 @@ export class Oracle {
     if (newer.first.person && older.bornMs < newer.first.decidedMs) return true
     if (newer.cause.person || this.#reliedOnWord(newer, older) || this.#reliedOnWord(older, newer)) return true
     if (this.#wokeUp(newer, older) || this.#wokeUp(older, newer)) return true
+    if (older.first.person && older.firstBornMs > newer.cause.decidedMs) return true
     return older.cause.person && (older.firstBornMs > newer.cause.decidedMs || wasWokenSince(older, newer))
   }
 
