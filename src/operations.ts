@@ -8,6 +8,7 @@ import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
 import { ruleOperations } from './operations/rule.ts'
+import { validateOperations } from './operations/validate.ts'
 import { whatIfOperations } from './operations/what-if.ts'
 
 /** All operations, in the order in which help lists them. */
@@ -18,6 +19,7 @@ export const operations: readonly Operation[] = [
   ...domainOperations,
   ...balanceOperations,
   ...whatIfOperations,
+  ...validateOperations,
   ...ruleOperations,
   ...clusterOperations,
   ...configOperations,

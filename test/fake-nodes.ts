@@ -54,6 +54,8 @@ export class FakeNodes implements Nodes {
   readonly fenceFaults: Exit[] = []
   /** What a node that answers finds when it tries another. */
   reached: (from: string, to: string) => Reached = () => ({ verdict: 'silent', said: 'no route to host' })
+  /** What a node answers to a reading command, instead of the XML of a domain. */
+  answer: (node: string, argv: readonly string[]) => string | undefined = () => undefined
   /** What the source says of a migration job: its type, and how much of 100 bytes is left, where that matters. */
   job: () => number | { readonly type: number; readonly left: number } | 'silent' | undefined = () => undefined
 
@@ -131,6 +133,8 @@ export class FakeNodes implements Nodes {
 
   async ask({ name }: NodeRecord, { command }: { command: Command }): Promise<Exit> {
     this.log.push(`ask ${name} ${command.argv.slice(3).join(' ')}`)
+    const answer = this.answer(name, command.argv)
+    if (answer !== undefined) return exit(0, '', answer)
     return exit(0, '', xmlOf(this.domainsOf(name).find(({ uuid }) => uuid === command.argv.at(-1))))
   }
 

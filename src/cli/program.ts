@@ -53,7 +53,7 @@ export const globalOptions: readonly Option[] = [
 export const groups: Readonly<Record<string, string>> = {
   node: 'hypervisors: update (also adds), list, scan, fence, remove, ...',
   domain: 'virtual machines: list, start, stop, migrate, update, adopt, ...',
-  cluster: 'the nodes as one: balance, reserve, whatif',
+  cluster: 'the nodes as one: validate, balance, reserve, whatif',
   rule: 'which domains are together, apart, or on certain nodes: add, list, remove',
   claim: 'who is working on what: list, takeover',
   config: 'options of config.yaml: list, set',

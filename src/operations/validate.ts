@@ -1,0 +1,244 @@
+/** `cluster validate`: how the nodes are set up, held against each other, and the domains against what is written down. */
+import { randomUUID } from 'node:crypto'
+import { dirname } from 'node:path'
+import { type Cluster, sightings, upNodes } from '../core/cluster.ts'
+import type { Domain } from '../core/domain.ts'
+import { exclusiveDisks, placeOf } from '../core/domain-xml.ts'
+import type { NodeRecord } from '../core/node.ts'
+import { placesOf } from '../core/placement.ts'
+import { type Result, standing, validate } from '../core/validate/checks.ts'
+import type { Facts } from '../core/validate/facts.ts'
+import type { DeviceFacts, Login, Marked, Survey } from '../core/validate/survey.ts'
+import {
+  DEVICE_SCRIPT,
+  foldersIn,
+  LOGIN_SCRIPT,
+  LOOK_SCRIPT,
+  MARK_SCRIPT,
+  parseDevices,
+  parseLogins,
+  UNMARK_SCRIPT,
+} from '../nodes/cross-check.ts'
+import type { Exit } from '../nodes/process.ts'
+import { parseSurvey, SURVEY_SCRIPT } from '../nodes/survey.ts'
+import { observeOnce } from '../observe.ts'
+import type { Parts } from '../operate.ts'
+import { type Column, exitStatus, failure, type Message, NO_NODES, note, type Report } from '../report.ts'
+import { PROCESSES } from './inquiries.ts'
+import type { Operation } from './operation.ts'
+
+const CHECK: Column = { key: 'check', title: 'CHECK', help: 'what is compared; then one column a node: ok, or FAILS' }
+/** Where nodes are too many for columns. */
+const WIDE: readonly Column[] = [
+  CHECK,
+  { key: 'ok', title: 'OK', align: 'right', help: 'on how many nodes it is as it should be' },
+  { key: 'fails', title: 'FAILS', help: 'on which nodes it is not, where there are more than 8' },
+]
+const MOST_COLUMNS = 8
+
+export const validateOperations: readonly Operation[] = [
+  {
+    name: 'cluster validate',
+    summary: 'compare all nodes, and say what is not as it should be',
+    description:
+      'Asks every node how it is set up, holds the answers against each other and against conf/, and prints one table, check by node, and below it for each failure the command that mends it: networks and bridges, iSCSI sessions and disks by WWID, ssh keys and whether every node can really log in to the others (all pairs up to 12 nodes, above that a few for each), ssh configuration, versions, machine types, CPUs, clocks, storage pools and mounts, whether shared folders are one folder (by an empty file that is written on one node, looked for on the others, and removed), whether block devices are one disk (by WWID, size, and a checksum of the first MiB; they are never written), what nodes define or autostart themselves, libvirt-guests, domains or disks in two definitions, what runs otherwise than conf/ says, QEMUs that libvirt does not list, lease settings, limits of sshd, free ports for migrations, and rules. Ends with 4 when anything fails.',
+    args: [],
+    options: [],
+    changes: false,
+    columns: WIDE,
+    examples: ['havirt cluster validate', 'havirt cluster validate -o json'],
+    run: async parts => validateCluster(parts),
+  },
+]
+
+async function validateCluster(parts: Parts): Promise<Report> {
+  const records = await parts.home.records.nodes()
+  if (records.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
+  const bar = parts.progress.begin('validate', STAGES)
+  const facts = await gather(parts, records, (stage, what) => bar.update(stage, what)).finally(() => bar.end('asked'))
+  const results = validate(facts)
+  return { exit: failed(results) ? exitStatus.partly : exitStatus.done, ...shown(results, [...records.keys()]) }
+}
+
+function failed(results: readonly Result[]): boolean {
+  return results.some(({ findings }) => findings.length > 0)
+}
+
+// ---- gathering ----------------------------------------------------------------------------------------------------------
+
+const STAGES = 4
+const TIMEOUT_MS = 30_000
+
+async function gather(
+  parts: Parts,
+  records: ReadonlyMap<string, NodeRecord>,
+  tell: (stage: number, what: string) => void,
+): Promise<Facts> {
+  tell(0, 'looking at every node')
+  const cluster = await observeForValidation(parts)
+  const up = upNodes(cluster).flatMap(({ name }) => records.get(name) ?? [])
+  tell(1, 'asking how they are set up')
+  const surveys = await surveyAll(parts, up)
+  tell(2, 'letting them log in to each other')
+  const answering = up.filter(({ name }) => surveys.found.has(name))
+  const logins = await loginAll(parts, answering)
+  tell(3, 'comparing folders and disks')
+  const [marks, devices] = await Promise.all([
+    markAll(parts, answering, foldersOf(parts, cluster, surveys.found)),
+    devicesOf(parts, answering, cluster),
+  ])
+  const { uri } = parts.home.config.libvirt
+  return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices, uri }
+}
+
+/** Every node is asked for every disk of every definition and of all that runs. */
+async function observeForValidation(parts: Parts): Promise<Cluster> {
+  const first = await observeOnce(parts, PROCESSES)
+  const { paths, volumes } = placesOf(domainsOf(first).flatMap(({ disks }) => disks))
+  return observeOnce(parts, { ...PROCESSES, paths, volumes })
+}
+
+function domainsOf(cluster: Cluster): Domain[] {
+  const running = sightings(cluster).flatMap(({ domain }) => (domain.active ? (domain.definition ?? []) : []))
+  return [...[...cluster.definitions.values()].flatMap(({ domain }) => domain ?? []), ...running]
+}
+
+function shell(parts: Parts, record: NodeRecord, script: string, words: readonly string[]): Promise<Exit> {
+  const command = { node: record.name, argv: ['sh', '-c', script, 'havirt', ...words] }
+  return parts.nodes.ask(record, { command, timeoutMs: TIMEOUT_MS })
+}
+
+async function surveyAll(parts: Parts, records: readonly NodeRecord[]) {
+  const found = new Map<string, Survey>()
+  const unasked = new Map<string, string>()
+  const { config, path } = parts.home
+  await Promise.all(
+    records.map(async record => {
+      const fromMs = parts.clock.now()
+      const exit = await shell(parts, record, SURVEY_SCRIPT, [config.libvirt.uri, path])
+      const survey = parseSurvey(exit.stdout, { fromMs, toMs: parts.clock.now() })
+      if (survey !== undefined) found.set(record.name, survey)
+      else unasked.set(record.name, exit.timedOut ? 'it did not answer in time' : lastLine(exit.stderr))
+    }),
+  )
+  return { found: inOrder(records, found), unasked }
+}
+
+function inOrder<T>(records: readonly NodeRecord[], map: ReadonlyMap<string, T>): Map<string, T> {
+  return new Map(records.flatMap(({ name }) => (map.has(name) ? [[name, map.get(name) as T] as const] : [])))
+}
+
+function lastLine(text: string): string {
+  return text.trim().split('\n').at(-1) || 'it gave no whole answer'
+}
+
+/** Up to so many nodes, everybody tries everybody. */
+const ALL_PAIRS = 12
+/** Above that, everybody tries so many neighbours in a ring, and so is tried by as many. */
+const NEIGHBOURS = 3
+
+async function loginAll(parts: Parts, records: readonly NodeRecord[]): Promise<Login[]> {
+  const names = records.map(({ name }) => name)
+  const tried = await Promise.all(
+    records.map(async (record, at) => {
+      const targets = targetsOf(names, at)
+      if (targets.length === 0) return []
+      const { stdout } = await shell(parts, record, LOGIN_SCRIPT, targets)
+      return parseLogins(record.name, targets, stdout)
+    }),
+  )
+  return tried.flat()
+}
+
+function targetsOf(names: readonly string[], at: number): string[] {
+  if (names.length <= ALL_PAIRS) return names.filter((_, other) => other !== at)
+  return Array.from({ length: NEIGHBOURS }, (_, step) => names[(at + step + 1) % names.length] ?? '')
+}
+
+/** Folders that should be the same everywhere: those in which disks lie, those of pools that are folders, and havirt's home. */
+function foldersOf(parts: Parts, cluster: Cluster, surveys: ReadonlyMap<string, Survey>): string[] {
+  const files = domainsOf(cluster)
+    .flatMap(exclusiveDisks)
+    .flatMap(({ source }) => (source.kind === 'file' ? (placeOf(source) ?? []) : []))
+  const pools = [...surveys.values()].flatMap(({ pools: all }) =>
+    all.flatMap(({ what, active }) => (active ? (/^(?:dir|netfs) (\/.*)$/.exec(what)?.[1] ?? []) : [])),
+  )
+  return [...new Set([parts.home.path, ...files.map(path => dirname(path)), ...pools])]
+    .filter(path => path.startsWith('/'))
+    .sort()
+}
+
+/** One node writes an empty file into each folder, all look for it, and it is removed whatever happens. */
+async function markAll(parts: Parts, records: readonly NodeRecord[], folders: readonly string[]): Promise<Marked[]> {
+  const [writer, ...others] = records
+  if (writer === undefined || folders.length === 0) return []
+  const name = `.havirt-validate-${randomUUID()}`
+  try {
+    const written = await shell(parts, writer, MARK_SCRIPT, [name, ...folders])
+    const looks = await Promise.all(
+      others.map(
+        async record => [record.name, (await shell(parts, record, LOOK_SCRIPT, [name, ...folders])).stdout] as const,
+      ),
+    )
+    const lost = [[writer.name, written.stdout] as const, ...looks]
+    return folders.map(folder => ({
+      folder,
+      writer: foldersIn(written.stdout, 'wrote').includes(folder) ? writer.name : undefined,
+      seenBy: looks.flatMap(([node, text]) => (foldersIn(text, 'there').includes(folder) ? [node] : [])),
+      missingOn: lost.flatMap(([node, text]) => (foldersIn(text, 'missing').includes(folder) ? [node] : [])),
+    }))
+  } finally {
+    await shell(parts, writer, UNMARK_SCRIPT, [name, ...folders])
+  }
+}
+
+async function devicesOf(
+  parts: Parts,
+  records: readonly NodeRecord[],
+  cluster: Cluster,
+): Promise<Map<string, ReadonlyMap<string, DeviceFacts>>> {
+  const { paths } = placesOf(domainsOf(cluster).flatMap(({ disks }) => disks))
+  const blocks = paths.filter(path => upNodes(cluster).some(({ seen }) => seen.paths.get(path)?.kind === 'block'))
+  if (blocks.length === 0) return new Map()
+  const found = await Promise.all(
+    records.map(
+      async record => [record.name, parseDevices((await shell(parts, record, DEVICE_SCRIPT, blocks)).stdout)] as const,
+    ),
+  )
+  return new Map(found)
+}
+
+// ---- showing ------------------------------------------------------------------------------------------------------------
+
+function shown(results: readonly Result[], nodes: readonly string[]): Pick<Report, 'table' | 'messages'> {
+  const rows = results.map(result => {
+    const states = nodes.map(node => [node, standing(result, node)] as const)
+    const fails = states.flatMap(([node, state]) => (state === 'FAILS' ? [node] : []))
+    const cluster = result.findings.some(({ node }) => node === undefined)
+    return {
+      check: result.title,
+      ...Object.fromEntries(states),
+      ...(cluster ? { cluster: 'FAILS' } : {}),
+      ok: nodes.length - fails.length,
+      fails: [...fails, ...(cluster ? ['the cluster'] : [])].join(', '),
+    }
+  })
+  const aboutAll = rows.some(row => 'cluster' in row)
+  const columns = nodes.length > MOST_COLUMNS ? WIDE : [CHECK, ...nodes.map(nodeColumn), ...(aboutAll ? [CLUSTER] : [])]
+  return { table: { columns, rows }, messages: messagesOf(results) }
+}
+
+const CLUSTER: Column = { key: 'cluster', title: 'CLUSTER', help: 'what is about no node alone' }
+
+function nodeColumn(name: string): Column {
+  return { key: name, title: name, help: 'ok, or FAILS' }
+}
+
+function messagesOf(results: readonly Result[]): Message[] {
+  const found = results.flatMap(({ findings }) => findings)
+  if (found.length === 0) return [note(`all ${results.length} checks passed`)]
+  return [
+    ...found.map(({ why, fix }) => failure(why, fix)),
+    note(`${found.length} ${found.length === 1 ? 'thing is' : 'things are'} not as they should be`),
+  ]
+}

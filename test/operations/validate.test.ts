@@ -1,0 +1,93 @@
+/** `cluster validate` in clusters of any size: who tries whom, what is written and removed, and how it is shown. On fake nodes. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { LOGIN_SCRIPT, LOOK_SCRIPT, MARK_SCRIPT, UNMARK_SCRIPT } from '../../src/nodes/cross-check.ts'
+import { SURVEY_SCRIPT } from '../../src/nodes/survey.ts'
+import { perform, texts } from '../verbs.ts'
+import { aWorld, type World } from '../world.ts'
+
+const RECORDED = readFileSync(join(import.meta.dirname, '..', 'nodes', 'recorded', 'survey.txt'), 'utf8')
+
+/** So many nodes that answer as one was recorded, and a note of who was asked to run which script with which words. */
+async function aSurveyedWorld(count: number) {
+  const names = Array.from({ length: count }, (_, at) => `node${at + 1}`)
+  const world = await aWorld(Object.fromEntries(names.map(name => [name, []])))
+  const asked: { node: string; script: string; words: readonly string[] }[] = []
+  world.nodes.answer = (node, [, , script = '', , ...words]) => {
+    asked.push({ node, script, words })
+    const [, ...folders] = words
+    if (script === SURVEY_SCRIPT) return RECORDED.replace(/^clock.*$/m, `clock\t${world.clock.now() / 1000}`)
+    if (script === LOGIN_SCRIPT) return words.map(to => `login\t${to}\t0\tnode: id-of-${to}\n`).join('')
+    if (script === MARK_SCRIPT) return folders.map(folder => `wrote\t${folder}\n`).join('')
+    return script === LOOK_SCRIPT ? folders.map(folder => `there\t${folder}\n`).join('') : ''
+  }
+  return { world, asked, names }
+}
+
+const validate = (world: World) => perform(world, 'cluster validate')
+
+test('up to 12 nodes every node tries every other', async () => {
+  const { world, asked, names } = await aSurveyedWorld(12)
+  const report = await validate(world)
+  for (const name of names) {
+    const [login] = asked.filter(({ node, script }) => node === name && script === LOGIN_SCRIPT)
+    expect(new Set(login?.words)).toEqual(new Set(names.filter(other => other !== name)))
+  }
+  expect(report.table?.columns.map(({ key }) => key)).toEqual(['check', 'ok', 'fails'])
+})
+
+test('above that every node tries some, and is tried by some', async () => {
+  const { world, asked, names } = await aSurveyedWorld(14)
+  await validate(world)
+  const logins = asked.filter(({ script }) => script === LOGIN_SCRIPT)
+  expect(logins.map(({ words }) => words.length)).toEqual(names.map(() => 3))
+  expect(new Set(logins.flatMap(({ words }) => words))).toEqual(new Set(names))
+  for (const { node, words } of logins) expect(words).not.toContain(node)
+})
+
+test('few nodes have a column each, and what is sound is said in one line', async () => {
+  const { world } = await aSurveyedWorld(3)
+  const report = await validate(world)
+  expect(report.table?.columns.map(({ key }) => key)).toEqual(['check', 'node1', 'node2', 'node3'])
+  // Recorded on one node, all three let only the same three keys in.
+  expect(texts(report)).toMatch(/^all \d+ checks passed/)
+  expect(report.exit).toBe(0)
+})
+
+test('the file that marks a folder is written on one node, looked for on the others, and removed again', async () => {
+  const { world, asked } = await aSurveyedWorld(3)
+  await validate(world)
+  const about = asked.filter(({ script }) => [MARK_SCRIPT, LOOK_SCRIPT, UNMARK_SCRIPT].includes(script))
+  expect(
+    about.map(({ node, script }) => [
+      node,
+      script === MARK_SCRIPT ? 'mark' : script === LOOK_SCRIPT ? 'look' : 'unmark',
+    ]),
+  ).toEqual([
+    ['node1', 'mark'],
+    ['node2', 'look'],
+    ['node3', 'look'],
+    ['node1', 'unmark'],
+  ])
+  expect(new Set(about.map(({ words }) => words[0])).size).toBe(1)
+  expect(about[0]?.words[0]).toMatch(/^\.havirt-validate-[0-9a-f-]{36}$/)
+  expect(about[0]?.words).toContain(world.home.path)
+})
+
+test('the file is removed although nobody could look for it', async () => {
+  const { world, asked } = await aSurveyedWorld(2)
+  const answer = world.nodes.answer
+  world.nodes.answer = (node, argv) => {
+    if (argv[2] === LOOK_SCRIPT) throw new Error('no')
+    return answer(node, argv)
+  }
+  await expect(validate(world)).rejects.toThrow('no')
+  expect(asked.at(-1)?.script).toBe(UNMARK_SCRIPT)
+})
+
+test('without nodes there is nothing to compare', async () => {
+  const world = await aWorld()
+  for (const name of ['node1', 'node2', 'node3']) await world.home.records.removeNode(name)
+  expect(texts(await validate(world))).toContain('there is no node yet')
+})
