@@ -4,6 +4,7 @@ import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
 import { drainOperations } from './operations/drain.ts'
+import { iscsiOperations } from './operations/iscsi.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
@@ -16,6 +17,7 @@ export const operations: readonly Operation[] = [
   ...nodeOperations,
   ...nodeDownOperations,
   ...drainOperations,
+  ...iscsiOperations,
   ...domainOperations,
   ...balanceOperations,
   ...whatIfOperations,

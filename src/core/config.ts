@@ -3,6 +3,7 @@
  * generated files, the checks and the suggestions all follow from it.
  */
 import { FENCE_EXAMPLE, fenceDeviceProblem } from './fence.ts'
+import { PORTAL_EXAMPLE, portalProblem } from './iscsi.ts'
 import { RULE_EXAMPLE, ruleProblem, TAG_EXAMPLE, tagProblem } from './rule.ts'
 
 /** One row of the table of options. */
@@ -268,6 +269,14 @@ export const configOptions = [
     expected: `entries such as '${FENCE_EXAMPLE}'`,
     problemOf: fenceDeviceProblem,
     separator: /,\s*(?=[^\s,=]+\s+fence_)/,
+  },
+  {
+    key: 'iscsi.portals',
+    type: 'list',
+    default: [],
+    help: 'Where iSCSI targets are offered, for havirt node iscsiscan: an address, perhaps with its port, and, where the target asks for it, CHAP with username=NAME and password=@FILE. The password is the first line of FILE, which only root may read.',
+    expected: `portals such as '${PORTAL_EXAMPLE}'`,
+    problemOf: portalProblem,
   },
   {
     key: 'output.format',

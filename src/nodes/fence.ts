@@ -3,18 +3,17 @@
  * environment; and what it says is believed only as far as a mistake cannot look the same (docs/decisions/0011).
  */
 import { constants } from 'node:fs'
-import { access, type FileHandle, open } from 'node:fs/promises'
+import { access } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import type { Config } from '../core/config.ts'
 import { type FenceAction, type FenceDevice, fenceDeviceOf, fenceInput, fenceStatus } from '../core/fence.ts'
 import { type Exit, run } from './process.ts'
+import { readSecret } from './secret.ts'
 
 /** An agent that waits for the power to go may take long; one that takes longer hangs. */
 const TIMEOUT_MS = 60_000
 /** Where Debian installs the agents: a cron job's PATH may not have it. */
 const AGENT_FOLDERS = ['/usr/sbin', '/usr/local/sbin']
-/** No password is longer than this; another file was named by mistake. */
-const MAX_SECRET_BYTES = 4096
 
 /**
  * Runs the device's agent on this machine, to its end or for a minute. Never rejects: where the agent could not be asked there is
@@ -64,32 +63,6 @@ async function readSecrets(files: FenceDevice['secrets']): Promise<Record<string
     }
   }
   return values
-}
-
-/** The first line of a file that only its owner, root or us, may read. */
-async function readSecret(file: string): Promise<string> {
-  // A named pipe would keep us waiting for whoever writes.
-  const handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK)
-  try {
-    const problem = await secretProblem(handle)
-    if (problem !== undefined) throw new Error(problem)
-    const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAX_SECRET_BYTES), 0, MAX_SECRET_BYTES, 0)
-    const line = buffer.toString('utf8', 0, bytesRead).split('\n', 1)[0] ?? ''
-    if (line === '') throw new Error('its first line is empty')
-    if (/[\p{Cc}\ufffd]/u.test(line) || line.trim() !== line)
-      throw new Error('its first line has spaces at an end, or characters that are no text')
-    return line
-  } finally {
-    await handle.close()
-  }
-}
-
-async function secretProblem(handle: FileHandle): Promise<string | undefined> {
-  const facts = await handle.stat()
-  if (!facts.isFile()) return 'it is no regular file'
-  if ((facts.mode & 0o077) !== 0)
-    return 'others may read or write it; chmod 600 it, and change the password if they did'
-  return facts.uid === 0 || facts.uid === process.getuid?.() ? undefined : 'it belongs to another user'
 }
 
 async function findAgent(agent: string): Promise<string | undefined> {

@@ -52,7 +52,7 @@ export interface Nodes {
   ): Promise<{ type: number; params: TypedParams } | undefined | 'silent'>
   /** Runs a changing command behind the guard; `nolock` for one that ends a command which holds the lock. */
   act(record: NodeRecord, ticket: GuardTicket, order: Order, mode?: 'lock' | 'nolock'): Promise<Exit>
-  /** Runs a command that changes nothing. */
+  /** Runs a command that is about no domain, and so behind no guard: one that only reads, or one that sets the node itself up. */
   ask(record: NodeRecord, order: Order): Promise<Exit>
   /** Raises the guard's generation on the node, waiting for a command that still runs there. */
   raise(record: NodeRecord, ticket: GuardTicket): Promise<Exit>

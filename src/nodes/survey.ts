@@ -5,12 +5,30 @@
 import type { IscsiDisk, IscsiSession, Provided, SharedMount, Survey } from '../core/validate/survey.ts'
 import { attr, child, parseXml, type XmlElement } from '../core/xml.ts'
 
-/** `sh -c` with the libvirt URI, the home folder and the cluster's id. */
+/** Prints its arguments as one line, and what the first line of a file says. */
+export const SAY = `say() { printf '%s' "$1"; shift; for word in "$@"; do printf '\\t%s' "$word"; done; echo; }
+first() { text=; [ -r "$1" ] && IFS= read -r text <"$1"; printf %s "$text"; }`
+
+/** Prints the iSCSI sessions and their disks, as the kernel has them. */
+export const ISCSI_LINES = `for session in /sys/class/iscsi_session/session*; do
+  [ -d "$session" ] || continue
+  target=$(first "$session/targetname")
+  number=\${session##*/session}
+  for connection in /sys/class/iscsi_connection/connection"$number":*; do
+    say session "$target" "$(first "$connection/persistent_address"):$(first "$connection/persistent_port")" "$(first "$session/state")"
+  done
+  for disk in "$session"/device/target*/*/block/*; do
+    [ -d "$disk" ] || continue
+    lun=\${disk%/block/*} lun=\${lun##*:}
+    say lun "$target" "$lun" "\${disk##*/}" "$(first "$disk/device/wwid")" "$(first "$disk/size")"
+  done
+done`
+
+/** `sh -c` with the libvirt URI and the home folder. */
 export const SURVEY_SCRIPT = `LC_ALL=C; export LC_ALL
 uri=$1 home=$2
-say() { printf '%s' "$1"; shift; for word in "$@"; do printf '\\t%s' "$word"; done; echo; }
+${SAY}
 lines() { while IFS= read -r line || [ -n "$line" ]; do say "$1" "$line"; done; }
-first() { text=; [ -r "$1" ] && IFS= read -r text <"$1"; printf %s "$text"; }
 say clock "$(date +%s.%N)"
 virsh -r -c "$uri" version | lines version
 virsh -r -c "$uri" capabilities | sed -n 's/.*<machine[^>]*>\\([^<]*\\)<.*/\\1/p' | sort -u | lines machine
@@ -29,19 +47,7 @@ provided() {
 }
 provided net
 provided pool
-for session in /sys/class/iscsi_session/session*; do
-  [ -d "$session" ] || continue
-  target=$(first "$session/targetname")
-  number=\${session##*/session}
-  for connection in /sys/class/iscsi_connection/connection"$number":*; do
-    say session "$target" "$(first "$connection/persistent_address"):$(first "$connection/persistent_port")" "$(first "$session/state")"
-  done
-  for disk in "$session"/device/target*/*/block/*; do
-    [ -d "$disk" ] || continue
-    lun=\${disk%/block/*} lun=\${lun##*:}
-    say lun "$target" "$lun" "\${disk##*/}" "$(first "$disk/device/wwid")" "$(first "$disk/size")"
-  done
-done
+${ISCSI_LINES}
 while read -r source point type rest; do say mount "$source" "$point" "$type"; done </proc/self/mounts
 cat ~/.ssh/*.pub | lines ownkey
 cat ~/.ssh/authorized_keys ~/.ssh/authorized_keys2 | lines authorized
@@ -91,16 +97,8 @@ export function parseSurvey(text: string, asked: Asked): Survey | undefined {
     bridges: new Map(of('bridge').map(([name = '', mtu = '']) => [name, mtu])),
     networks: providedOf(of('net-list'), of('net-xml'), networkWords),
     pools: providedOf(of('pool-list'), of('pool-xml'), poolWords),
-    sessions: of('session').map(([target = '', portal = '', state = '']): IscsiSession => ({ target, portal, state })),
-    disks: of('lun').map(
-      ([target = '', lun = '', device = '', wwid = '', sectors = '']): IscsiDisk => ({
-        target,
-        lun,
-        device,
-        wwid,
-        bytes: Number(sectors) * SECTOR_BYTES,
-      }),
-    ),
+    sessions: iscsiSessions(of('session')),
+    disks: iscsiDisks(of('lun')),
     mounts: of('mount')
       .map(
         ([source = '', point = '', type = '']): SharedMount => ({
@@ -126,6 +124,20 @@ export function parseSurvey(text: string, asked: Asked): Survey | undefined {
 /** Filesystems that several machines mount, as /proc/mounts names them. */
 const NETWORK_MOUNT =
   /^(nfs4?|cifs|smb3|gfs2|ocfs2|ceph|lustre|afs|beegfs|fuse\.(glusterfs|ceph|quobyte|beegfs|sshfs))$/
+
+export function iscsiSessions(rows: readonly string[][]): IscsiSession[] {
+  return rows.map(([target = '', portal = '', state = '']) => ({ target, portal, state }))
+}
+
+export function iscsiDisks(rows: readonly string[][]): IscsiDisk[] {
+  return rows.map(([target = '', lun = '', device = '', wwid = '', sectors = '']) => ({
+    target,
+    lun,
+    device,
+    wwid,
+    bytes: Number(sectors) * SECTOR_BYTES,
+  }))
+}
 
 /** The size files of sysfs count in these, whatever the device's own sectors are. */
 const SECTOR_BYTES = 512

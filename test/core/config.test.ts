@@ -13,6 +13,7 @@ import { describeProblem, parseConfig } from '../../src/core/config-check.ts'
 import { ConfigEditError, setConfigValue } from '../../src/core/config-edit.ts'
 import { initialConfigText, sampleConfigText } from '../../src/core/config-text.ts'
 import { parseFenceDevice } from '../../src/core/fence.ts'
+import { portalProblem } from '../../src/core/iscsi.ts'
 import { ruleProblem, tagProblem } from '../../src/core/rule.ts'
 
 const parse = (text: string) => parseConfig(text, 'config.yaml')
@@ -33,6 +34,16 @@ function valuesOf(option: ConfigOption): fc.Arbitrary<unknown> {
     const uri = fc.stringMatching(/^[a-z]{1,9}:\/\/[\x21-\x7e]{0,9}%n[\x21-\x7e]{0,9}$/)
     return fc.oneof(fc.constant(''), uri)
   }
+  if (option.key === 'iscsi.portals')
+    return fc
+      .uniqueArray(
+        fc.stringMatching(/^10\.0\.0\.[1-9](:326[0-9])?( username=[a-zä ]{1,5} password=@\/[a-z#']{1,5})?$/),
+        {
+          maxLength: 3,
+          comparator: (a, b) => portalProblem(a, [b]) !== undefined,
+        },
+      )
+      .filter(portals => portals.every(portal => portalProblem(portal, []) === undefined))
   if (option.key === 'placement.rules')
     return fc
       .uniqueArray(fc.stringMatching(/^(soft )?(apart|together) [a-z]{1,5} ([b-z]{2,5}|"x, y"|tag:[a-z]{1,4}|ä\*)$/), {
