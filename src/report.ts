@@ -52,6 +52,8 @@ export interface Report {
   /** A dry run's shell script, line by line. */
   readonly script?: readonly string[]
   readonly results?: readonly StepResult[]
+  /** A plan that can be carried out later, for programs: what `--plan` reads. */
+  readonly plan?: object
   /** Why nothing was done, as values from the closed list; `messages` say the same in sentences. */
   readonly refusals?: readonly Refusal[]
   readonly messages: readonly Message[]

@@ -36,11 +36,12 @@ function writeOut(text: string): void {
 }
 
 /** What `-o json` and `-o yaml` give: documented in docs/formats.md. */
-function forPrograms({ exit, table, script, results, messages }: Report): object {
+function forPrograms({ exit, table, script, plan, results, messages }: Report): object {
   return {
     status: exit,
     ...(table === undefined ? {} : { rows: table.rows }),
     ...(script === undefined ? {} : { script }),
+    ...(plan === undefined ? {} : { plan }),
     ...(results === undefined ? {} : { results }),
     messages,
   }

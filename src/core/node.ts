@@ -98,6 +98,26 @@ export function overlap(a: string, b: string): boolean {
   return a === b || (part.startsWith(`${whole}-part`) && wholeOf(part) === wholeOf(whole))
 }
 
+/** A CPU to compare, with the parts of the definition that libvirt's comparison wants. */
+export interface CpuQuestion {
+  readonly xml: string
+  readonly type: string
+  readonly arch?: string | undefined
+  readonly machine?: string | undefined
+  readonly emulator?: string | undefined
+}
+
+/** What a domain's CPU asks of a node; undefined for modes that follow the host, where there is nothing to compare. */
+export function cpuQuestionOf({ cpu, type, arch, machine, emulator }: Domain): CpuQuestion | undefined {
+  const named = cpu?.model !== undefined && (cpu.mode === 'custom' || cpu.mode === undefined)
+  return named ? { xml: cpu.xml, type, arch, machine, emulator } : undefined
+}
+
+/** Equal for questions that have one answer. */
+export function cpuKey({ xml, type, arch, machine, emulator }: CpuQuestion): string {
+  return JSON.stringify([xml, type, arch, machine, emulator])
+}
+
 /** libvirt's own verdict on a CPU (virCPUCompareResult), or why there is none. */
 export type CpuVerdict = 'runs' | 'cannot' | { readonly unknown: string }
 
@@ -117,7 +137,8 @@ export interface UpNode {
   readonly paths: ReadonlyMap<string, PathFacts>
   /** Network devices (bridges) asked for, and whether they exist. */
   readonly devices: ReadonlyMap<string, boolean>
-  readonly cpu?: CpuVerdict
+  /** What was asked of CPUs, by {@link cpuKey}. */
+  readonly cpuVerdicts?: ReadonlyMap<string, CpuVerdict>
   /** The host CPU element of the capabilities: host-passthrough compares it. */
   readonly hostCpu: string
   /** Why the inquiry could not be answered, when it could not. */

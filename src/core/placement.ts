@@ -4,7 +4,7 @@ import { upNodes } from './cluster.ts'
 import type { Disk, Domain } from './domain.ts'
 import { placeOf } from './domain-xml.ts'
 import type { Reservation } from './ledger.ts'
-import { isSharedIdentity, load, type Node, type UpNode } from './node.ts'
+import { cpuKey, cpuQuestionOf, isSharedIdentity, load, type Node, type UpNode } from './node.ts'
 import { type Refusal, refuse, refuseSilent } from './refusal.ts'
 import { ruleRefusals, rulesAgainst } from './rules.ts'
 
@@ -192,10 +192,12 @@ function leftBehind(cluster: Cluster, domain: Domain, node: string, seen: UpNode
 }
 
 function unfitCpu(domain: Domain, node: string, seen: UpNode): Refusal[] {
-  if (seen.cpu === undefined || seen.cpu === 'runs') return []
-  if (seen.cpu === 'cannot')
+  const question = cpuQuestionOf(domain)
+  const verdict = question === undefined ? undefined : seen.cpuVerdicts?.get(cpuKey(question))
+  if (verdict === undefined || verdict === 'runs') return []
+  if (verdict === 'cannot')
     return [refuse('cpuModel', { domain: domain.name, node, model: domain.cpu?.model ?? domain.cpu?.mode ?? 'CPU' })]
-  return [refuse('cpuUnknown', { domain: domain.name, node, problem: seen.cpu.unknown })]
+  return [refuse('cpuUnknown', { domain: domain.name, node, problem: verdict.unknown })]
 }
 
 /** Filesystems that several hosts mount at once (libvirt's own list, virFileIsSharedFSType), as stat(1) names them. */

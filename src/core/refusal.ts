@@ -44,6 +44,7 @@ export interface RefusalFacts {
   diskNotShared: { domain: string; path: string; why: string }
   nodeBound: { domain: string; kind: 'nvram' | 'tpm' | 'hostdev'; what: string; node: string }
   hugePages: { domain: string; node: string }
+  planStale: { changes: readonly string[] }
   rule: { domain: string; node: string; rule: string; why: string }
   probeFailed: { node: string; problem: string }
   claimed: { domain: string; owner: string; since: string; verb: string }
@@ -265,6 +266,10 @@ const texts: Texts = {
   hugePages: ({ domain, node }) => ({
     why: `${domain} needs huge pages or NUMA cells of ${node}, which havirt does not place yet`,
     next: `start it by hand on ${node}, or take <memoryBacking> and <numatune> out of its definition`,
+  }),
+  planStale: ({ changes }) => ({
+    why: `the cluster is not as it was when the plan was made: ${changes.join('; ')}`,
+    next: 'make a new one: havirt cluster balance -o json > FILE',
   }),
   rule: ({ domain, node, rule, why }) => ({
     why: `${domain} on ${node} would break the rule '${rule}': ${why}`,

@@ -6,7 +6,9 @@ import type { Domain } from '../core/domain.ts'
 import { exclusiveDisks } from '../core/domain-xml.ts'
 import type { End } from '../core/migration.ts'
 import {
+  type CpuQuestion,
   type CpuVerdict,
+  cpuKey,
   type DomainOnNode,
   isPresent,
   type NodeRecord,
@@ -32,15 +34,6 @@ import { asDomain, type QemuProcess, unlistedOf } from './qemu-process.ts'
 import type { Reach } from './reach.ts'
 import { activeAmong, withStrays } from './strays.ts'
 
-/** A CPU to compare, with the parts of the definition that libvirt's comparison wants. */
-export interface CpuQuestion {
-  readonly xml: string
-  readonly type: string
-  readonly arch?: string | undefined
-  readonly machine?: string | undefined
-  readonly emulator?: string | undefined
-}
-
 /** What an observation asks beyond lists and states. */
 export interface Inquiry {
   readonly paths: readonly string[]
@@ -51,7 +44,7 @@ export interface Inquiry {
   readonly processes?: boolean
   /** Ask for the paths and volumes, too, that the domains present there write and nobody else may: the look itself finds them. */
   readonly held?: boolean
-  readonly cpu?: CpuQuestion
+  readonly cpus?: readonly CpuQuestion[]
 }
 
 const IMPATIENT_MS = 1000
@@ -220,14 +213,14 @@ export class Session {
 
   async #ask(connection: Connection, inquiry: Inquiry | undefined, asked: Asked): Promise<UpNode> {
     const listed = domainsOn(connection)
-    const [machine, free, networks, pools, domains, probe, cpu] = await Promise.all([
+    const [machine, free, networks, pools, domains, probe, cpuVerdicts] = await Promise.all([
       this.#machineAt(connection),
       connection.call(procedures.nodeGetFreeMemory, undefined),
       networksOn(connection),
       poolsOn(connection),
       listed,
       inquiry === undefined ? undefined : this.#whole(inquiry, asked, listed),
-      inquiry?.cpu === undefined ? undefined : this.#compare(inquiry.cpu),
+      this.#compareAll(inquiry?.cpus ?? []),
     ])
     this.#listed = domains
     return {
@@ -236,7 +229,7 @@ export class Session {
       freeMemoryMiB: Math.floor(free.freeBytes / 1024 / 1024),
       networks,
       pools,
-      ...(cpu === undefined ? {} : { cpu }),
+      ...(cpuVerdicts === undefined ? {} : { cpuVerdicts }),
       ...(await this.#withUnlisted(connection, domains, probe)),
     }
   }
@@ -305,27 +298,36 @@ export class Session {
     }
   }
 
-  /** On a connection that may write, since libvirt serves the comparison on no other (it changes nothing). */
-  async #compare(cpu: CpuQuestion): Promise<CpuVerdict> {
+  /** On a connection that may write, since libvirt serves the comparison on no other (it changes nothing). Each question once. */
+  async #compareAll(questions: readonly CpuQuestion[]): Promise<UpNode['cpuVerdicts']> {
+    if (questions.length === 0) return undefined
+    const unique = new Map(questions.map(question => [cpuKey(question), question]))
     let connection: Connection | undefined
     try {
-      connection = await this.#dial('readWrite')
-      const args = {
-        emulator: cpu.emulator,
-        arch: cpu.arch,
-        machine: cpu.machine,
-        virttype: cpu.type,
-        xmlCPU: cpu.xml,
-        flags: 0,
-      }
-      const { result } = await connection.call(procedures.connectCompareHypervisorCPU, args)
-      return result > 0 ? 'runs' : 'cannot'
+      const opened = await this.#dial('readWrite')
+      connection = opened
+      const verdicts = [...unique].map(async ([key, question]) => [key, await compare(opened, question)] as const)
+      return new Map(await Promise.all(verdicts))
     } catch (error) {
-      if (error instanceof LibvirtError && error.code === errorCode.noSupport) return 'runs'
-      return { unknown: error instanceof Error ? error.message : String(error) }
+      const unknown = { unknown: error instanceof Error ? error.message : String(error) }
+      return new Map([...unique.keys()].map(key => [key, unknown]))
     } finally {
       connection?.destroy()
     }
+  }
+}
+
+async function compare(
+  connection: Connection,
+  { emulator, arch, machine, type, xml }: CpuQuestion,
+): Promise<CpuVerdict> {
+  try {
+    const args = { emulator, arch, machine, virttype: type, xmlCPU: xml, flags: 0 }
+    const { result } = await connection.call(procedures.connectCompareHypervisorCPU, args)
+    return result > 0 ? 'runs' : 'cannot'
+  } catch (error) {
+    if (error instanceof LibvirtError && error.code === errorCode.noSupport) return 'runs'
+    return { unknown: error instanceof Error ? error.message : String(error) }
   }
 }
 

@@ -1,16 +1,19 @@
 /** Evening out the cluster. */
+import { readFile } from 'node:fs/promises'
 import { MIB_PER_GIB } from '../core/balance/layout.ts'
 import { type Cluster, upNodes } from '../core/cluster.ts'
+import { cpuQuestionOf } from '../core/node.ts'
 import { needsOf } from '../core/placement.ts'
-import { type Balance, percent, planBalance, type Use } from '../core/plan/balance.ts'
+import { type Balance, percent, planBalance, planMoves, type Use } from '../core/plan/balance.ts'
 import { gibOf, type Move, moveRows } from '../core/plan/moves.ts'
-import { describeRefusal } from '../core/refusal.ts'
-import type { Inquiry } from '../nodes/session.ts'
+import { changesSince, parsePlan, type SavedPlan, savedPlan } from '../core/plan/saved-plan.ts'
+import { describeRefusal, refuse } from '../core/refusal.ts'
 import { observeOnce } from '../observe.ts'
 import type { Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
+  failure,
   type Message,
   NO_NODES,
   note,
@@ -54,18 +57,32 @@ export const balanceOperations: readonly Operation[] = [
         help: "good enough when each node's memory use is within so many percent points of the mean",
         range: { min: 1, max: 100 },
       },
+      {
+        flags: '--plan FILE',
+        help: 'carry out this plan, which -o json gave; refused when the cluster has changed since',
+      },
     ],
     changes: true,
     columns: BALANCE_COLUMNS,
-    examples: ['havirt cluster balance', 'havirt cluster balance --max-moves 5', 'havirt cluster balance --goal 10 -y'],
+    examples: [
+      'havirt cluster balance',
+      'havirt cluster balance --max-moves 5',
+      'havirt cluster balance --goal 10 -y',
+      'havirt cluster balance -o json > tonight.json',
+      'havirt -y cluster balance --plan tonight.json',
+    ],
     run: balanceCluster,
   },
 ]
 
 async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
+  const saved = await planIn(input)
+  if (saved !== undefined && !('version' in saved)) return saved
   const cluster = await observeForMoves(parts)
   if (cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
-  const plan = planBalance(cluster, requestOf(input))
+  const changes = saved === undefined ? [] : changesSince(saved, cluster)
+  if (changes.length > 0) return refusedReport([refuse('planStale', { changes })])
+  const plan = saved === undefined ? planBalance(cluster, requestOf(input)) : planMoves(cluster, saved.moves)
   if (!('moves' in plan)) return refusedReport(plan)
   const about = [...usesText(plan), ...fixedNotes(plan)]
   if (plan.moves.length === 0)
@@ -73,15 +90,38 @@ async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
   return input.mode.act ? carryOutAll(parts, input, plan, about) : show(parts, input, cluster, plan, about)
 }
 
-/** Every node is asked for the disks and bridges of every active domain. */
+/** The plan of `--plan`; a report when there is none in that file. */
+async function planIn({ options }: Input): Promise<SavedPlan | Report | undefined> {
+  const file = options['plan']
+  if (file === undefined) return undefined
+  const next = 'a plan is made with: havirt cluster balance -o json > FILE'
+  const wrong = (text: string): Report => ({ exit: exitStatus.usage, messages: [failure(text, next)] })
+  if (['maxMoves', 'maxGib', 'goal'].some(key => options[key] !== undefined))
+    return wrong('--plan says what is moved, so that --max-moves, --max-gib and --goal have nothing to say')
+  try {
+    return parsePlan(await readFile(String(file), 'utf8')) ?? wrong(`${file} holds no plan`)
+  } catch (error) {
+    return wrong(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+/** Every node is asked for the disks, the bridges and the CPU of every active domain. */
 export async function observeForMoves(parts: Parts): Promise<Cluster> {
   const first = await observeOnce(parts)
-  const needs = upNodes(first).flatMap(({ seen }) =>
-    seen.domains.flatMap(({ active, definition }) => (active && definition !== undefined ? [needsOf(definition)] : [])),
+  if (first.nodes.size === 0) return first
+  const running = upNodes(first).flatMap(({ seen }) =>
+    seen.domains.flatMap(({ active, definition }) => (active ? (definition ?? []) : [])),
   )
+  const needs = running.map(needsOf)
   const all = (what: 'paths' | 'volumes' | 'devices') => [...new Set(needs.flatMap(each => each[what]))]
-  const inquiry: Inquiry = { ...PROCESSES, paths: all('paths'), volumes: all('volumes'), devices: all('devices') }
-  return first.nodes.size === 0 ? first : observeOnce(parts, inquiry)
+  const cpus = running.flatMap(domain => cpuQuestionOf(domain) ?? [])
+  return observeOnce(parts, {
+    ...PROCESSES,
+    paths: all('paths'),
+    volumes: all('volumes'),
+    devices: all('devices'),
+    cpus,
+  })
 }
 
 function requestOf({ options }: Input) {
@@ -100,7 +140,7 @@ function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, 
     why: `${gibOf(move.memoryMiB)} GiB: ${move.why}`,
   }))
   const shown = scriptOf(parts, cluster, tasks)
-  return { ...shown, table: tableOf(moves), messages: [...about, ...shown.messages] }
+  return { ...shown, plan: savedPlan(cluster, moves), table: tableOf(moves), messages: [...about, ...shown.messages] }
 }
 
 /** One after the other: that is how each was planned to leave every node its reserve. */

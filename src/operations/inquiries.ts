@@ -2,6 +2,7 @@
 import { type Cluster, sightingsOf } from '../core/cluster.ts'
 import type { Domain } from '../core/domain.ts'
 import { exclusiveDisks } from '../core/domain-xml.ts'
+import { cpuQuestionOf } from '../core/node.ts'
 import { needsOf, placesOf } from '../core/placement.ts'
 import type { Inquiry } from '../nodes/session.ts'
 
@@ -41,18 +42,12 @@ export function inquiries(
 /** What tells whether a node can host the domain, beside `also`. */
 export function hosting(domain: Domain, also: Inquiry): Inquiry {
   const needs = needsOf(domain)
-  const cpu = cpuQuestion(domain)
+  const cpu = cpuQuestionOf(domain)
   return {
     ...also,
     devices: needs.devices,
     paths: [...new Set([...also.paths, ...needs.paths])],
     volumes: [...new Set([...(also.volumes ?? []), ...needs.volumes])],
-    ...(cpu === undefined ? {} : { cpu }),
+    ...(cpu === undefined ? {} : { cpus: [cpu] }),
   }
-}
-
-/** Other modes than a named model follow the host, so there is nothing to compare. */
-function cpuQuestion({ cpu, type, arch, machine, emulator }: Domain): Inquiry['cpu'] {
-  const named = cpu?.model !== undefined && (cpu.mode === 'custom' || cpu.mode === undefined)
-  return named ? { xml: cpu.xml, type, arch, machine, emulator } : undefined
 }

@@ -3,7 +3,17 @@ import type { Cluster, Definition, DomainRecord } from '../../src/core/cluster.t
 import { type Config, defaultConfig } from '../../src/core/config.ts'
 import type { Disk, Domain } from '../../src/core/domain.ts'
 import { emptyLedger } from '../../src/core/ledger.ts'
-import type { DomainOnNode, Node, NodeRecord, PathFacts, SilentNode, UpNode } from '../../src/core/node.ts'
+import {
+  type CpuVerdict,
+  cpuKey,
+  cpuQuestionOf,
+  type DomainOnNode,
+  type Node,
+  type NodeRecord,
+  type PathFacts,
+  type SilentNode,
+  type UpNode,
+} from '../../src/core/node.ts'
 
 export const WEB_UUID = '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a01'
 export const MAIL_UUID = '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a02'
@@ -79,6 +89,14 @@ export function shutOff(more: Partial<DomainOnNode> = {}, definition?: Domain): 
 export function unreadable(more: Partial<DomainOnNode> = {}): DomainOnNode {
   const { definition: _, ...rest } = aDomainOnNode(more)
   return { ...rest, problem: 'line 3: expected a name' }
+}
+
+/** A CPU that libvirt can compare, and nodes' answers to whether web with it could run there. */
+export const A_CPU = { mode: 'custom', model: 'EPYC-Milan', xml: "<cpu mode='custom'><model>EPYC-Milan</model></cpu>" }
+
+export function cpuSays(verdict: CpuVerdict): Pick<UpNode, 'cpuVerdicts'> {
+  const question = cpuQuestionOf(aDomain({ cpu: A_CPU }))
+  return { cpuVerdicts: new Map(question === undefined ? [] : [[cpuKey(question), verdict]]) }
 }
 
 export function aRecord(name: string): NodeRecord {

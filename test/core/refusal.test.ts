@@ -80,6 +80,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   notPersistent: [on],
   nodeNotEmpty: [{ node: 'node2', domains: ['mail', 'web'] }],
   nobodyFits: [{ domain: 'web' }],
+  planStale: [{ changes: ['web was on node1, and is on node2'] }],
   rule: [{ ...on, rule: 'apart web mail', why: 'mail is on node2' }],
   noRoom: [{ ...on, neededMiB: 2048, vcpus: 2 }],
   cannotLeave: [

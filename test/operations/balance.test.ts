@@ -1,8 +1,11 @@
 /** `cluster balance` from the look to the last move, on fake nodes. */
-import { describe, expect, test } from 'vitest'
+import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import type { Input } from '../../src/operations/operation.ts'
 import { aDomain, aDomainOnNode, uuidOf } from '../core/builders.ts'
-import { perform } from '../verbs.ts'
+import { perform, texts } from '../verbs.ts'
 import { aWorld, type World } from '../world.ts'
 
 const NAMES = ['a', 'b', 'c', 'd', 'e', 'f']
@@ -93,4 +96,55 @@ test('nothing is planned while a node is silent', async () => {
   const report = await balance(world, true)
   expect(report).toMatchObject({ exit: 3, refusals: [{ reason: 'unreachable', node: 'node2' }] })
   expect(acts(world)).toEqual([])
+})
+
+describe('a plan for later', () => {
+  /** The file that -o json would have been sent to. */
+  async function planned(world: World): Promise<string> {
+    const { plan } = await balance(world, false)
+    const folder = await mkdtemp(join(tmpdir(), 'havirt-plan-'))
+    onTestFinished(() => rm(folder, { recursive: true }))
+    const file = join(folder, 'plan.json')
+    await writeFile(file, JSON.stringify({ status: 0, plan }))
+    return file
+  }
+
+  test('is carried out as it was shown', async () => {
+    const world = await aWorld({ node1: guests })
+    const file = await planned(world)
+    const { table } = await balance(world, false)
+    const report = await balance(world, true, { plan: file })
+    expect(report.exit).toBe(0)
+    expect(report.results?.map(({ domain }) => domain)).toEqual(table?.rows.map(({ domain }) => domain))
+    expect(populations(world)).toEqual([2, 2, 2])
+  })
+
+  test('is refused once the cluster has changed, and says how', async () => {
+    const world = await aWorld({ node1: guests })
+    const file = await planned(world)
+    world.nodes.set('node1', ...guests.slice(1))
+    world.nodes.set('node2', ...guests.slice(0, 1))
+    const report = await balance(world, true, { plan: file })
+    expect(report.exit).toBe(3)
+    expect(texts(report)).toContain('a no longer runs on node1; a runs on node2 now')
+    expect(acts(world)).toEqual([])
+  })
+
+  test.each([
+    ['{}', 'holds no plan'],
+    ['no json', 'holds no plan'],
+    ['{"plan":{"version":1,"moves":[{"domain":7}],"nodes":{}}}', 'holds no plan'],
+  ])('in a file that says %s there is none', async (text, why) => {
+    const world = await aWorld({ node1: guests })
+    const file = await planned(world)
+    await writeFile(file, text)
+    const report = await balance(world, true, { plan: file })
+    expect([report.exit, texts(report)]).toEqual([2, expect.stringContaining(why)])
+  })
+
+  test('takes no limits beside it, and must be there', async () => {
+    const world = await aWorld({ node1: guests })
+    expect((await balance(world, true, { plan: '/nowhere', maxMoves: 2 })).exit).toBe(2)
+    expect(texts(await balance(world, true, { plan: '/nowhere' }))).toContain('/nowhere cannot be read')
+  })
 })

@@ -56,6 +56,23 @@ export function planBalance(cluster: Cluster, request: BalanceRequest): Balance 
   return described(counted, hops, request.spread)
 }
 
+/** Moves that somebody planned, as a balance of this cluster. */
+export function planMoves(cluster: Cluster, moves: readonly Move[]): Balance | readonly Refusal[] {
+  const refusals = [...silentRefusals(cluster), ...twiceRefusals(cluster)]
+  if (refusals.length > 0) return refusals
+  const counted = countCluster(cluster, 'move')
+  const { nodes, items } = counted.layout
+  const at = (name: string) => nodes.findIndex(node => node.name === name)
+  const arrangement = new Arrangement(counted.layout, placesNow(counted.layout))
+  const before = usesOf(arrangement)
+  const scoreBefore = arrangement.score
+  for (const { domain, to } of moves) {
+    const item = items.findIndex(({ domains }) => domains.includes(domain))
+    if (item >= 0 && at(to) >= 0) arrangement.put(item, at(to))
+  }
+  return { moves, before, after: usesOf(arrangement), scoreBefore, scoreAfter: arrangement.score, fixed: counted.fixed }
+}
+
 function twiceRefusals(cluster: Cluster): Refusal[] {
   return presentTwice(cluster).map(({ name, nodes, migrating }) =>
     refuse('presentTwice', { domain: name, nodes, migrating }),

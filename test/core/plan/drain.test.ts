@@ -2,7 +2,17 @@
 import { describe, expect, test } from 'vitest'
 import type { Drained, Ledger } from '../../../src/core/ledger.ts'
 import { type Drain, type DrainRequest, planDrain, planReturn, type Return } from '../../../src/core/plan/drain.ts'
-import { aCluster, aDomain, aDomainOnNode, aNode, aSilentNode, type ClusterParts, uuidOf } from '../builders.ts'
+import {
+  A_CPU,
+  aCluster,
+  aDomain,
+  aDomainOnNode,
+  aNode,
+  aSilentNode,
+  type ClusterParts,
+  cpuSays,
+  uuidOf,
+} from '../builders.ts'
 
 const MARK = { by: 'ann', since: '2026-01-01T00:00:00Z' }
 
@@ -54,6 +64,16 @@ describe('a drain', () => {
       'guest1: node1 -> node3',
       'guest2: node2 -> node3',
     ])
+  })
+
+  test('sends each domain to a node that can run its CPU', () => {
+    const milan = aDomainOnNode({}, aDomain({ name: 'guest1', disks: [], cpu: A_CPU }))
+    const nodes = [
+      aNode('node1', [milan, guest(2)]),
+      aNode('node2', [], cpuSays('cannot')),
+      aNode('node3', [guest(3, 4)]),
+    ]
+    expect(drained({ nodes }).moves.find(({ domain }) => domain === 'guest1')?.to).toBe('node3')
   })
 
   test('of an empty node plans nothing', () => {

@@ -4,6 +4,7 @@ import type { Domain } from '../../../src/core/domain.ts'
 import type { DomainOnNode, PathFacts, UpNode } from '../../../src/core/node.ts'
 import { type MigrateRequest, planMigrate } from '../../../src/core/plan/migrate.ts'
 import {
+  A_CPU,
   aCluster,
   aDisk,
   aDomain,
@@ -11,6 +12,7 @@ import {
   aNode,
   aSilentNode,
   type ClusterParts,
+  cpuSays,
   onPath,
   shutOff,
   unreadable,
@@ -111,12 +113,12 @@ const ROWS: readonly Row[] = [
   ['one vCPU too few is refused', migrate(defined({ vcpus: 17 })), 'refused: vcpus'],
   [
     'a CPU that the target cannot run is refused',
-    migrate(pair(aDomainOnNode(), { cpu: 'cannot' })),
+    migrate(pair(aDomainOnNode({}, aDomain({ cpu: A_CPU })), cpuSays('cannot'))),
     'refused: cpuModel',
   ],
   [
     'a CPU that could not be compared is refused',
-    migrate(pair(aDomainOnNode(), { cpu: { unknown: 'no' } })),
+    migrate(pair(aDomainOnNode({}, aDomain({ cpu: A_CPU })), cpuSays({ unknown: 'no' }))),
     'refused: cpuUnknown',
   ],
   ['huge pages are refused', migrate(defined({ hugePages: true })), 'refused: hugePages'],

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { defaultConfig } from '../../../src/core/config.ts'
 import { planStart, type StartRequest } from '../../../src/core/plan/start.ts'
 import {
+  A_CPU,
   aCluster,
   aDefinition,
   aDisk,
@@ -11,6 +12,7 @@ import {
   aNode,
   aSilentNode,
   type ClusterParts,
+  cpuSays,
   MAIL_UUID,
   onPath,
   shutOff,
@@ -408,18 +410,19 @@ const ROWS: readonly Row[] = [
     start(
       wanting(
         {
+          cpu: A_CPU,
           interfaces: [{ kind: 'network', source: 'default' }, { kind: 'bridge', source: 'br0' }, { kind: 'user' }],
           disks: [aDisk('/srv/web.img'), aDisk('', { source: { kind: 'volume', pool: 'default', volume: 'web' } })],
         },
-        { devices: new Map([['br0', true]]), paths: onPath('/srv/web.img'), cpu: 'runs' },
+        { devices: new Map([['br0', true]]), paths: onPath('/srv/web.img'), ...cpuSays('runs') },
       ),
     ),
     ...STARTED,
   ],
-  ['a CPU that the node cannot run is refused', start(wanting({}, { cpu: 'cannot' })), 'refused: cpuModel'],
+  ['a CPU that the node cannot run is refused', start(wanting({ cpu: A_CPU }, cpuSays('cannot'))), 'refused: cpuModel'],
   [
     'a CPU that could not be compared is refused',
-    start(wanting({}, { cpu: { unknown: 'no' } })),
+    start(wanting({ cpu: A_CPU }, cpuSays({ unknown: 'no' }))),
     'refused: cpuUnknown',
   ],
   ['huge pages are refused', start(wanting({ hugePages: true })), 'refused: hugePages'],
@@ -466,7 +469,10 @@ const ROWS: readonly Row[] = [
   [
     '--auto with no node that can says why for each, and that nobody fits',
     start(
-      { nodes: [aNode('node1', [], { cpu: 'cannot' }), aNode('node2', [], { inquiryProblem: 'no' })] },
+      {
+        definitions: [aDefinition(aDomain({ cpu: A_CPU }))],
+        nodes: [aNode('node1', [], cpuSays('cannot')), aNode('node2', [], { inquiryProblem: 'no' })],
+      },
       { auto: true },
     ),
     'refused: probeFailed',
