@@ -1,12 +1,12 @@
 /** Evening out and emptying nodes, against Ganeti's hbal on the same random clusters; hbal scores both ends. */
 import { execFileSync } from 'node:child_process'
 import { Arrangement } from '../src/core/balance/arrangement.ts'
-import { evacuate } from '../src/core/balance/evacuate.ts'
+import { effortToEmpty, evacuate } from '../src/core/balance/evacuate.ts'
 import { type Layout, type Places, placesNow } from '../src/core/balance/layout.ts'
 import { effortFor, improve } from '../src/core/balance/search.ts'
 import { sequence } from '../src/core/balance/sequence.ts'
 import type { Bench, Benchmark } from './bench.ts'
-import { randomCluster } from './clusters.ts'
+import { randomCluster, randomClusterIfAny } from './clusters.ts'
 import type { Figure } from './figure.ts'
 import { Hbal } from './hbal.ts'
 import { programFile } from './program.ts'
@@ -31,13 +31,19 @@ const TIMES = [
 const HBAL_DOMAINS = 200
 const FILLS = [0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 const DRAIN_SEEDS = 8
-const DRAIN_PROPOSALS = 600_000
+/** nodes, domains: so few that every way can be tried. */
+const SMALL = [
+  [3, 9],
+  [4, 7],
+] as const
+const SMALL_SEEDS = 40
 const MS_PER_S = 1000
 
 export const balance: Benchmark = async function* (bench) {
   const hbal = await Hbal.use(bench)
   for (const [nodes, domains] of SIZES) for (const mixed of [false, true]) yield* quality(hbal, nodes, domains, mixed)
   for (const [nodes, domains, seconds] of TIMES) yield* planning(bench, hbal, nodes, domains, seconds)
+  for (const [nodes, domains] of SMALL) yield smallDrains(nodes, domains)
   for (const [nodes, domains] of SIZES) yield* drains(hbal, nodes, domains)
 }
 
@@ -137,7 +143,7 @@ async function* drains(hbal: Hbal, nodes: number, domains: number): AsyncGenerat
       const layout = leaving(randomCluster({ nodes, domains, mixed: seed % 2 === 0, fill, seed: seed + SEEDS }))
       if (!sumFits(layout)) continue
       count.possible++
-      const goal = evacuate(layout, [0], { proposals: DRAIN_PROPOSALS })
+      const goal = evacuate(layout, [0], effortToEmpty(layout))
       if (goal !== undefined && sequence(layout, goal, { keepReserve: false }).left.length === 0) count.ours++
       const result = await hbal.run(layout, placesNow(layout), ['--offline=node0', '--evac-mode'])
       if (result !== undefined && !result.places.includes(0)) count.theirs++
@@ -146,6 +152,46 @@ async function* drains(hbal: Hbal, nodes: number, domains: number): AsyncGenerat
   const { possible, ours, theirs } = count
   const name = `drain ${nodes}x${domains}, 65 to 95 % full: done of ${possible} that the sizes allow`
   yield { name, unit: 'of', ours, theirs, bar: { kind: 'least', limit: Math.ceil(possible * 0.99) } }
+}
+
+/** Drains that succeed on small clusters, beside those that a search of every way finds possible. */
+function smallDrains(nodes: number, domains: number): Figure {
+  let ours = 0
+  let possible = 0
+  for (const fill of FILLS) {
+    for (let seed = 1; seed <= SMALL_SEEDS; seed++) {
+      const cluster = randomClusterIfAny({ nodes, domains, mixed: seed % 2 === 0, fill, seed })
+      const layout = cluster === undefined ? undefined : leaving(cluster)
+      if (layout === undefined || !canBeEmptied(layout)) continue
+      possible++
+      const goal = evacuate(layout, [0], effortToEmpty(layout))
+      if (goal !== undefined && sequence(layout, goal, { keepReserve: false }).left.length === 0) ours++
+    }
+  }
+  const name = `drain ${nodes}x${domains}: done of ${possible} that an exact search finds possible`
+  return { name, unit: 'of', ours, bar: { kind: 'least', limit: possible } }
+}
+
+/** Tries every order of every move, one domain at a time, until the first node is empty. */
+function canBeEmptied(layout: Layout): boolean {
+  const start = placesNow(layout)
+  const seen = new Set([start.join()])
+  const queue = [start]
+  for (let at = queue.pop(); at !== undefined; at = queue.pop()) {
+    if (!at.includes(0)) return true
+    const arrangement = new Arrangement(layout, at)
+    for (const item of layout.items.keys()) {
+      for (let node = 1; node < layout.nodes.length; node++) {
+        if (node === at[item] || !arrangement.fits(item, node)) continue
+        const next = Int32Array.from(at)
+        next[item] = node
+        if (seen.has(next.join())) continue
+        seen.add(next.join())
+        queue.push(next)
+      }
+    }
+  }
+  return false
 }
 
 function leaving(layout: Layout): Layout {

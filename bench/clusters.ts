@@ -17,7 +17,15 @@ const MAX_VCPUS = 8
 const THREADS = 32
 const FACTORS = [0.5, 1, 1, 1.5, 2]
 
-export function randomCluster({ nodes: count, domains, mixed, fill, seed }: ClusterShape): Layout {
+/** The cluster of this shape. Throws where chance fills a node so that something finds no room: few large domains, nearly full. */
+export function randomCluster(shape: ClusterShape): Layout {
+  const layout = randomClusterIfAny(shape)
+  if (layout === undefined) throw new Error('this cluster is too full to be filled at random')
+  return layout
+}
+
+/** The same; undefined where it is too full. */
+export function randomClusterIfAny({ nodes: count, domains, mixed, fill, seed }: ClusterShape): Layout | undefined {
   const random = new Random(seed * 7919 + count * 31 + domains + Number(mixed))
   const needs = Array.from({ length: domains }, () => ({
     memoryMiB: MIB_PER_GIB * (1 + random.below(MAX_GIB)),
@@ -35,13 +43,18 @@ export function randomCluster({ nodes: count, domains, mixed, fill, seed }: Clus
     return { name: `node${at}`, size, room, held: { memoryMiB: 0, vcpus: 0 }, counts: true }
   })
   const at = scattered(random, needs, nodes)
+  if (at === undefined) return undefined
   const places = new Uint8Array(count)
   const items = needs.map((each, index) => ({ domains: [`d${index}`], needs: each, node: at[index] ?? 0, places }))
   return { nodes, items, aparts: [] }
 }
 
 /** Some nodes are liked more than others; the largest domains are placed first. */
-function scattered(random: Random, needs: readonly Amount[], nodes: readonly { readonly room: Amount }[]): number[] {
+function scattered(
+  random: Random,
+  needs: readonly Amount[],
+  nodes: readonly { readonly room: Amount }[],
+): number[] | undefined {
   const liking = nodes.map(() => random.next() ** 2 + 0.02)
   const left = nodes.map(({ room }) => room.memoryMiB)
   const at = new Array<number>(needs.length).fill(0)
@@ -49,7 +62,7 @@ function scattered(random: Random, needs: readonly Amount[], nodes: readonly { r
   for (const index of order) {
     const memoryMiB = needs[index]?.memoryMiB ?? 0
     const fit = [...nodes.keys()].filter(node => (left[node] ?? 0) >= memoryMiB)
-    if (fit.length === 0) throw new Error('this cluster is too full to be filled at random')
+    if (fit.length === 0) return undefined
     const node = random.weighted(fit.map(each => [liking[each] ?? 0, each] as const))
     at[index] = node
     left[node] = (left[node] ?? 0) - memoryMiB

@@ -68,7 +68,7 @@ export const balanceOperations: readonly Operation[] = [
       'havirt cluster balance',
       'havirt cluster balance --max-moves 5',
       'havirt cluster balance --goal 10 -y',
-      'havirt cluster balance -o json > tonight.json',
+      'havirt cluster balance -o json',
       'havirt -y cluster balance --plan tonight.json',
     ],
     run: balanceCluster,

@@ -1,6 +1,6 @@
 /** Plans how nodes become empty, making room by moving other domains where that is the only way, and how all comes back. */
 import { Arrangement } from '../balance/arrangement.ts'
-import { evacuate } from '../balance/evacuate.ts'
+import { effortToEmpty, evacuate } from '../balance/evacuate.ts'
 import { type Layout, type LayoutItem, type Places, placesNow, withFixed } from '../balance/layout.ts'
 import { refuge } from '../balance/reserve.ts'
 import { type Hop, sequence } from '../balance/sequence.ts'
@@ -31,10 +31,6 @@ export interface Drain {
   /** Everything that is not to stay where it is, and whether it is shut down. */
   readonly drained: readonly Drained[]
 }
-
-/** How many changes are tried for each pair of a domain and a node: they find what an exact search finds in small clusters (make bench). */
-const PROPOSALS_PER_PAIR = 1000
-const MOST_PROPOSALS = 600_000
 
 /** The plan, or why none is made. */
 export function planDrain(cluster: Cluster, { nodes, stuck, mark }: DrainRequest): Drain | readonly Refusal[] {
@@ -86,8 +82,7 @@ interface WayOut {
 /** An order of moves after which as much as possible has left these nodes. */
 function wayOut(layout: Layout, names: readonly string[]): WayOut {
   const nodes = layout.nodes.flatMap(({ name }, at) => (names.includes(name) ? [at] : []))
-  const pairs = layout.items.length * layout.nodes.length
-  const goal = evacuate(layout, nodes, { proposals: Math.min(MOST_PROPOSALS, pairs * PROPOSALS_PER_PAIR) })
+  const goal = evacuate(layout, nodes, effortToEmpty(layout))
   const all = goal === undefined ? undefined : sequence(layout, goal, { keepReserve: false })
   if (all !== undefined && !all.left.some(item => nodes.includes(all.places[item] as number)))
     return { layout, hops: all.hops, left: [] }
