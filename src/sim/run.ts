@@ -1,5 +1,6 @@
 /** Runs one schedule from its beginning to its end: a verdict, and what happened in figures. */
 
+import { emptyLedger, type Ledger } from '../core/ledger.ts'
 import { subStream } from '../core/random.ts'
 import { exitStatus } from '../report.ts'
 import { perform } from './actions.ts'
@@ -107,9 +108,19 @@ function hasRoom(world: World, name: string): boolean {
   return world.machines.some(({ name: node, memoryMiB, qemus }) => {
     // What is back, and has what runs elsewhere, too, receives nothing.
     if (isCalledDown(world, node)) return false
-    const held = qemus.reduce((sum, { domain }) => sum + domain.memoryMiB, 0)
+    const held = qemus.reduce((sum, { domain }) => sum + domain.memoryMiB, keptFor(world, node))
     return held + needed <= memoryMiB - reservedMemoryMiB
   })
+}
+
+/** Room that is kept on a node for what may have moved there: it stands still somewhere, and only a person can say where it belongs. */
+function keptFor({ share, machines }: World, node: string): number {
+  const text = share.newest(`ledger/${node}`)?.text
+  const { reservations }: Ledger = text === undefined ? emptyLedger : JSON.parse(text)
+  const undecided = machines.flatMap(({ qemus }) =>
+    qemus.flatMap(({ state, uuid }) => (state === 'paused' ? [uuid] : [])),
+  )
+  return reservations.reduce((sum, { uuid, memoryMiB }) => sum + (undecided.includes(uuid) ? memoryMiB : 0), 0)
 }
 
 /** True when something in the simulated truth forbids the start: a rival on its disks, a saved image, an autostart. */
