@@ -32,7 +32,7 @@ export const drainOperations: readonly Operation[] = [
     aliases: ['node drain'],
     summary: 'take nodes out of service: start nothing more there, and move everything away',
     description:
-      'Records that the nodes are in maintenance, finds a place for every domain that runs there, making room by moving others where that is the only way, and moves them live, several at a time (migrate.together, migrate.togetherPerNode). The whole plan is shown first. A domain that cannot be moved while running is named with its reason, and nothing is done until --shutdown or --skip says what becomes of it. A move that fails keeps only those from beginning that need its room. Interrupted, or run again for what is left, it goes on where it was. "Empty" is said only after a last look at the node, and at claims and reservations there.',
+      'Records that the nodes are in maintenance, finds a place for every domain that runs there, making room by moving others where that is the only way, and moves them live, several at a time (migrate.together, migrate.togetherPerNode). The whole plan is shown first. A domain that cannot be moved while running is named with its reason, and nothing is done until --shutdown or --skip says what becomes of it. A move that fails keeps only those from beginning that need its room, and what is left is planned anew, around a node that has fallen silent. Interrupted, or run again for what is left, it goes on where it was. "Empty" is said only after a last look at the node, and at claims and reservations there.',
     args: [NODES],
     options: [
       { flags: '--shutdown', help: 'shut down what cannot be moved while running' },
@@ -110,8 +110,8 @@ async function flag(parts: Parts, name: string, fresh: Mark): Promise<Mark> {
 
 // ---- drain --------------------------------------------------------------------------------------------------------------
 
-/** What comes to a node while it is being emptied was begun before it was flagged; so much of that is waited for. */
-const ROUNDS = 3
+/** How often it is planned anew: for what came to the node meanwhile, and around a node that has fallen silent. */
+const ROUNDS = 4
 
 async function drain(parts: Parts, input: Input, names: readonly string[]): Promise<Report> {
   const request = { nodes: names, stuck: stuckOf(input), mark: await mark(parts, input) }
@@ -119,19 +119,43 @@ async function drain(parts: Parts, input: Input, names: readonly string[]): Prom
   if (!('moves' in first)) return refusedReport(first)
   if (!input.mode.act) return showDrain(parts, input, first, names)
   for (const name of names) await flag(parts, name, request.mark)
-  const reports: Report[] = []
+  return emptied(parts, input, names, request)
+}
+
+async function emptied(
+  parts: Parts,
+  input: Input,
+  names: readonly string[],
+  request: Parameters<typeof planDrain>[1],
+): Promise<Report> {
+  const rounds: Round[] = []
   let skipped: readonly Fixed[] = []
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let turn = 0; turn < ROUNDS; turn++) {
     const plan = planDrain(await observeForMoves(parts), request)
-    if (!('moves' in plan)) return stillFlagged(names, combine([...reports, refusedReport(plan)]))
+    if (!('moves' in plan))
+      return stillFlagged(names, combine([...rounds.map(({ report }) => report), refusedReport(plan)]))
     skipped = plan.stays
-    if (plan.moves.length + plan.stops.length === 0) break
+    if (plan.moves.length + plan.stops.length === 0 || isTriedBefore(rounds, plan.moves)) break
     await writeDrained(parts, names, plan.drained)
-    const made = await drainRound(parts, input, names, plan)
-    reports.push(made)
-    if (made.exit !== exitStatus.done) break
+    const round = await drainRound(parts, input, names, plan)
+    rounds.push(round)
+    if (round.isOver) break
   }
-  return concluded(parts, names, combine(reports), skipped)
+  return concluded(parts, names, combine(rounds.map(({ report }) => report)), skipped)
+}
+
+/** One plan, carried out. */
+interface Round {
+  readonly report: Report
+  readonly failed: readonly Move[]
+  /** Nothing is to follow: the person said so, or what was to be shut down did not. */
+  readonly isOver: boolean
+}
+
+/** What failed is not tried again in the same way: the person looks first, and gives the command again. */
+function isTriedBefore(rounds: readonly Round[], moves: readonly Move[]): boolean {
+  const failed = rounds.flatMap(each => each.failed)
+  return moves.some(move => failed.some(({ domain, to }) => move.domain === domain && move.to === to))
 }
 
 function stuckOf({ options }: Input): Stuck {
@@ -218,28 +242,39 @@ function stopTask(parts: Parts, input: Input, { domain }: Fixed): DomainChange {
   return stopping(input, domain, { timeoutMs: parts.home.config.stop.timeoutSeconds * 1000, force: false })
 }
 
-async function drainRound(parts: Parts, input: Input, names: readonly string[], plan: Drain): Promise<Report> {
-  const moved = await makeMoves(parts, input, `drain ${names.join(', ')}`, plan.moves)
-  if (moved.exit !== exitStatus.done && plan.stops.length > 0)
-    return { ...moved, messages: [...moved.messages, warning('nothing was shut down, since not everything was moved')] }
+async function drainRound(parts: Parts, input: Input, names: readonly string[], plan: Drain): Promise<Round> {
+  const { report: moved, failed, stopped } = await makeMoves(parts, input, `drain ${names.join(', ')}`, plan.moves)
+  if (moved.exit !== exitStatus.done) {
+    const kept =
+      plan.stops.length === 0 ? [] : [warning('nothing was shut down so far, since not everything was moved')]
+    return { report: { ...moved, messages: [...moved.messages, ...kept] }, failed, isOver: stopped }
+  }
   const stops = await Promise.all(
     plan.stops.map(stop => changeDomain(parts, stopTask(parts, input, stop), { ...input.mode, ensure: true })),
   )
-  return combine([...(plan.moves.length > 0 ? [moved] : []), ...stops])
+  const report = combine([...(plan.moves.length > 0 ? [moved] : []), ...stops])
+  return { report, failed: [], isOver: stopped || report.exit !== exitStatus.done }
 }
 
-async function makeMoves(parts: Parts, input: Input, label: string, moves: readonly Move[]): Promise<Report> {
+interface Made {
+  readonly report: Report
+  readonly failed: readonly Move[]
+  readonly stopped: boolean
+}
+
+async function makeMoves(parts: Parts, input: Input, label: string, moves: readonly Move[]): Promise<Made> {
   const { together, togetherPerNode: perNode } = parts.home.config.migrate
   const way = { mode: input.mode, limits: { together, perNode } }
-  const { reports, notBegun } = await carryOut(parts, label, moves, move => moving(parts, input, move), way)
-  const report = combine(reports)
-  if (notBegun.length === 0) return report
+  const carried = await carryOut(parts, label, moves, move => moving(parts, input, move), way)
+  const { failed, notBegun, stopped } = carried
+  const report = combine(carried.reports)
+  if (notBegun.length === 0) return { report, failed, stopped }
   const left = warning(
     `${counted(notBegun.length, 'move was', 'moves were')} not begun: ${notBegun.map(({ domain }) => domain).join(', ')}`,
     'the same command plans anew for what is left',
   )
   const exit = report.exit === exitStatus.done ? exitStatus.partly : report.exit
-  return { ...report, exit, messages: [...report.messages, left] }
+  return { report: { ...report, exit, messages: [...report.messages, left] }, failed, stopped }
 }
 
 /** Rule 8: a node is called empty only after a last look at it, and at what claims and reservations say may still come to it. */
@@ -257,9 +292,17 @@ async function concluded(
   })
   const about =
     left.length > 0 ? left : names.map(name => note(`${name} is in maintenance and empty: nothing runs there`))
-  const exit =
-    left.length > 0 && report.exit === exitStatus.done && !left.every(isNote) ? exitStatus.partly : report.exit
+  const exit = left.every(isNote)
+    ? reached(report.exit)
+    : report.exit === exitStatus.done
+      ? exitStatus.partly
+      : report.exit
   return { ...report, exit, messages: [...report.messages, ...about] }
+}
+
+/** What failed in one round and went well in the next is told, and does not count: the node is empty. */
+function reached(exit: Report['exit']): Report['exit'] {
+  return exit === exitStatus.twice || exit === exitStatus.unknown ? exit : exitStatus.done
 }
 
 function isNote({ kind }: Message): boolean {
@@ -341,7 +384,7 @@ async function bringBack(
   // With the mark gone and a fresh look, the plan is made again: others may have begun something meanwhile.
   const plan = planReturn(await observeForMoves(parts), name)
   if (!('moves' in plan)) return refusedReport(plan)
-  const moved = await makeMoves(parts, input, `return to ${name}`, plan.moves)
+  const { report: moved } = await makeMoves(parts, input, `return to ${name}`, plan.moves)
   const started = await Promise.all(
     plan.starts.map(each => changeDomain(parts, starting(input, each.domain, each.from, false), input.mode)),
   )

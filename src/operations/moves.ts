@@ -47,8 +47,11 @@ export interface Way {
 /** What became of several moves. */
 export interface Carried {
   readonly reports: readonly Report[]
+  readonly failed: readonly Move[]
   /** Moves that were never begun, since another failed that they need, or the person wanted to stop. */
   readonly notBegun: readonly Move[]
+  /** The person wants no more to begin. */
+  readonly stopped: boolean
 }
 
 /**
@@ -87,7 +90,8 @@ export async function carryOut(
     gathered.close()
     bar.end(`${standings.filter(each => each === 'done').length} of ${moves.length}`)
   }
-  return { reports, notBegun: moves.filter((_, at) => standings[at] === 'waiting') }
+  const those = (standing: Standing) => moves.filter((_, at) => standings[at] === standing)
+  return { reports, failed: those('failed'), notBegun: those('waiting'), stopped: gathered.stopped }
 }
 
 function progressOf(moves: readonly Move[], standings: readonly Standing[]): string {

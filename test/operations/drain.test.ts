@@ -93,6 +93,16 @@ describe('a drain', () => {
     expect((await ledger(world)).drained).toHaveLength(5)
   })
 
+  test('goes round a target that falls silent, and is done when the node is empty', async () => {
+    const world = await aWorld({ node1: [guest(1), guest(2), guest(3), guest(4)] })
+    world.nodes.beforeAct = line => {
+      if (/migrate.*node3/.test(line)) world.nodes.silence('node2')
+    }
+    const report = await on(world)
+    expect(world.nodes.domainsOf('node1')).toEqual([])
+    expect(report.exit).toBe(0)
+  })
+
   test('of a node that is empty and flagged says so, and does nothing', async () => {
     const world = await aWorld()
     await on(world)

@@ -86,7 +86,8 @@ export const variants: readonly Variant[] = [
   },
   {
     why: 'the wall clock says when a claim is dead',
-    within: 100,
+    within: 300,
+    plot: 'deafRaise',
     edits: [
       edit(
         'store/claims.ts',
@@ -279,8 +280,8 @@ export const variants: readonly Variant[] = [
   },
   {
     why: 'a claim that another holds is taken all the same',
-    within: 3000,
-    plot: 'sameMoment',
+    within: 1,
+    scenario: 'three-starts-at-one-moment',
     edits: [
       edit(
         'store/claims.ts',
@@ -417,6 +418,7 @@ export const variants: readonly Variant[] = [
   {
     why: 'a virsh that lost its libvirtd is taken at its word',
     within: 1000,
+    plot: 'brokenMove',
     edits: [edit('execute/work.ts', 'status !== undefined && status !== 0 && status !== 255 &&', 'status === -1 &&')],
   },
   {

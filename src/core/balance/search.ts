@@ -5,6 +5,7 @@
  */
 import { Random } from '../random.ts'
 import { Arrangement } from './arrangement.ts'
+import { descend } from './descent.ts'
 import { type Layout, MIB_PER_GIB, type Places, placesNow } from './layout.ts'
 
 /** What a search may spend. */
@@ -30,6 +31,9 @@ const FIRST_HEAT = 0.02
 const FIRST_HEAT_WITH_RULES = 0.1
 const LAST_HEAT = 1e-5
 const PROPOSALS_PER_ITEM = 2500
+/** In large clusters each item weighs little, and fewer will do. */
+const MANY = 400
+const PROPOSALS_PER_ITEM_OF_MANY = 2000
 /** In small clusters each item weighs much, and the best is worth finding: it takes little time there. */
 const FEW = 100
 const PROPOSALS_OF_FEW = 1_000_000
@@ -43,7 +47,8 @@ const ROTATIONS = 0.05
 
 /** How many proposals suit the layout: enough for a good answer, within 0.05 s for 100 domains and some seconds for 10,000. */
 export function effortFor({ items }: Layout): number {
-  return items.length < FEW ? PROPOSALS_OF_FEW : items.length * PROPOSALS_PER_ITEM
+  if (items.length < FEW) return PROPOSALS_OF_FEW
+  return items.length * (items.length < MANY ? PROPOSALS_PER_ITEM : PROPOSALS_PER_ITEM_OF_MANY)
 }
 
 /** The best arrangement found, no worse than the present one. */
@@ -52,7 +57,13 @@ export function improve(layout: Layout, budget: Budget, prices: Prices = FREE): 
   const turns = layout.items.length < FEW ? TURNS_OF_FEW : 1
   const each = { ...budget, proposals: Math.ceil(budget.proposals / turns) }
   const found = Array.from({ length: turns }, (_, turn) => new Search(layout, each, prices, SEED + turn).run())
-  return found.reduce((best, one) => (one.cost < best.cost ? one : best)).places
+  const plain = descend(layout, budget, prices)
+  const all = plain === undefined ? found : [...found, { cost: costAt(layout, plain, prices), places: plain }]
+  return all.reduce((best, one) => (one.cost < best.cost ? one : best)).places
+}
+
+function costAt(layout: Layout, places: Places, prices: Prices): number {
+  return costOf(new Arrangement(layout, places), prices)
 }
 
 /** What an arrangement costs in all. */
