@@ -5,6 +5,7 @@
 import { FENCE_EXAMPLE, fenceDeviceProblem } from './fence.ts'
 import { PORTAL_EXAMPLE, portalProblem } from './iscsi.ts'
 import { RULE_EXAMPLE, ruleProblem, TAG_EXAMPLE, tagProblem } from './rule.ts'
+import { requiredProblem } from './validate/ids.ts'
 
 /** One row of the table of options. */
 export interface ConfigOption {
@@ -260,6 +261,15 @@ export const configOptions = [
     help: 'Words for groups of domains, for rules: a tag, and its domains by name, also with * for any letters.',
     expected: `tags with their domains such as '${TAG_EXAMPLE}'`,
     problemOf: tagProblem,
+  },
+  {
+    key: 'validate.required',
+    type: 'list',
+    default: [],
+    help: 'Checks of havirt cluster validate that a node must have passed when they were last made: where one failed, nothing is started and nothing is moved to until it is mended and validate has looked again.',
+    expected: "checks by their short names (-o json shows them) such as 'networks'",
+    problemOf: requiredProblem,
+    separator: /,/,
   },
   {
     key: 'fence.devices',

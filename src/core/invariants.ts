@@ -204,11 +204,15 @@ function canReceive(
 
 /** Rule 8, and what is said of confirmed down: maintenance and a return that nobody reconciled keep everything away. */
 function mayReceive(cluster: Cluster, node: string, domain: string): Violation[] {
-  const { maintenance, down } = cluster.nodes.get(node)?.ledger ?? {}
+  const { maintenance, down, invalid } = cluster.nodes.get(node)?.ledger ?? {}
+  const failed = cluster.config.validate.required.find(check => invalid?.checks.includes(check) === true)
   return [
     ...(maintenance === undefined
       ? []
       : [{ rule: 8, problem: `${domain} would arrive on ${node}, which is in maintenance` }]),
+    ...(failed === undefined
+      ? []
+      : [{ rule: 8, problem: `${domain} would arrive on ${node}, which failed a required validation: ${failed}` }]),
     ...(down === undefined
       ? []
       : [{ rule: 2, problem: `${domain} would arrive on ${node}, which was confirmed down and is not reconciled` }]),

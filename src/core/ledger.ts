@@ -47,12 +47,20 @@ export interface Drained {
   readonly stopped?: true
 }
 
+/** What the last validation found wrong on the node. */
+export interface Invalid extends Mark {
+  /** The checks that failed, by their short names. */
+  readonly checks: readonly string[]
+}
+
 export interface Ledger {
   /** Nothing is started on the node or moved there. */
   readonly maintenance?: Mark
   /** What the last drain of the node took away, until it is back: for people who want it so, and no evidence of where it is now. */
   readonly drained?: readonly Drained[]
   readonly down?: Down
+  /** Absent once everything is as it should be. */
+  readonly invalid?: Invalid
   readonly reservations: readonly Reservation[]
 }
 

@@ -85,7 +85,7 @@ export function objections(
   node: Node,
   waived: RulesWaived = { along: [] },
 ): Refusal[] {
-  const closed = notOpen(node)
+  const closed = notOpen(cluster, node)
   const { seen, name } = node
   if (closed.length > 0 || seen.state !== 'up') return closed
   return [
@@ -97,7 +97,7 @@ export function objections(
 
 /** The same but for room and rules: what stands against the node however empty it is. */
 export function obstacles(cluster: Cluster, domain: Domain, node: Node): Refusal[] {
-  const closed = notOpen(node)
+  const closed = notOpen(cluster, node)
   const { seen, name } = node
   return closed.length > 0 || seen.state !== 'up' ? closed : unfit(cluster, domain, name, seen)
 }
@@ -115,22 +115,24 @@ function unfit(cluster: Cluster, domain: Domain, name: string, seen: UpNode): Re
 }
 
 /** Why the node receives nothing at all, whatever it is. */
-function notOpen(node: Node): Refusal[] {
+function notOpen(cluster: Cluster, node: Node): Refusal[] {
   const { seen, name } = node
   if (seen.state !== 'up') return [refuseSilent(name, seen)]
-  const standing = notReceiving(node)
+  const standing = notReceiving(cluster, node)
   if (standing.length > 0) return standing
   return seen.inquiryProblem === undefined ? [] : [refuse('probeFailed', { node: name, problem: seen.inquiryProblem })]
 }
 
-/** A node in maintenance receives nothing (rule 8), nor does one that answers again but was called down and is not reconciled. */
-function notReceiving({ name, ledger }: Node): Refusal[] {
-  const { maintenance, down } = ledger
+/** Not receiving (rule 8): in maintenance, failing a validation that is required, or answering again but called down and not reconciled. */
+function notReceiving({ config }: Cluster, { name, ledger }: Node): Refusal[] {
+  const { maintenance, down, invalid } = ledger
+  const failed = invalid?.checks.filter(check => config.validate.required.includes(check)) ?? []
   return [
     ...(maintenance === undefined
       ? []
       : [refuse('maintenance', { node: name, by: maintenance.by, since: maintenance.since })]),
     ...(down === undefined ? [] : [refuse('returned', { node: name, by: down.by, since: down.since })]),
+    ...(failed.length === 0 ? [] : [refuse('validation', { node: name, checks: failed, since: invalid?.since ?? '' })]),
   ]
 }
 

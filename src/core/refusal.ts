@@ -33,6 +33,7 @@ export interface RefusalFacts {
   vcpus: { domain: string; node: string; needed: number; free: number; reserved: readonly string[] }
   maintenance: { node: string; by: string; since: string }
   returned: { node: string; by: string; since: string }
+  validation: { node: string; checks: readonly string[]; since: string }
   fenceLapsed: { node: string; said: string }
   migrating: { domain: string; from: string; to: string; percent: number | undefined }
   diskMissing: { domain: string; node: string; path: string }
@@ -219,6 +220,10 @@ const texts: Texts = {
   returned: ({ node, by, since }) => ({
     why: `${node} answers again, but ${by} confirmed it down at ${since} and what runs there now runs elsewhere, too`,
     next: `look at it: havirt node scan; once nothing runs twice, ${node} can be used again`,
+  }),
+  validation: ({ node, checks, since }) => ({
+    why: `${node} failed at ${since} what validate.required asks for: ${checks.join(', ')}`,
+    next: `mend it (havirt cluster validate says how), then let that look again`,
   }),
   fenceLapsed: ({ node, said }) => ({
     why: `${node} was fenced, but its fence device does not say off any more: ${said}`,

@@ -9,7 +9,7 @@ import type { Input } from './operation.ts'
 export const REASON = { flags: '--reason TEXT', help: 'why, for whoever asks later' } as const
 
 /** The mark of whoever gave this command, now. */
-export async function mark(parts: Parts, { options }: Input): Promise<Mark> {
+export async function mark(parts: Parts, { options }: Pick<Input, 'options'>): Promise<Mark> {
   const records = await parts.home.records.nodes()
   const node = hereAmong(records, parts.hereId)
   const by = ownerText({ owner: await thisProcess(), ...(node === undefined ? {} : { node }) })

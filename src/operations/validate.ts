@@ -4,6 +4,7 @@ import { dirname } from 'node:path'
 import { type Cluster, sightings, upNodes } from '../core/cluster.ts'
 import type { Domain } from '../core/domain.ts'
 import { exclusiveDisks, placeOf } from '../core/domain-xml.ts'
+import type { Invalid, Ledger } from '../core/ledger.ts'
 import type { NodeRecord } from '../core/node.ts'
 import { placesOf } from '../core/placement.ts'
 import { type Result, standing, validate } from '../core/validate/checks.ts'
@@ -23,8 +24,10 @@ import type { Exit } from '../nodes/process.ts'
 import { parseSurvey, SURVEY_SCRIPT } from '../nodes/survey.ts'
 import { observeOnce } from '../observe.ts'
 import type { Parts } from '../operate.ts'
-import { type Column, exitStatus, failure, type Message, NO_NODES, note, type Report } from '../report.ts'
+import { type Column, exitStatus, failure, type Message, NO_NODES, note, type Report, warning } from '../report.ts'
+import { StoreError } from '../store/store.ts'
 import { PROCESSES } from './inquiries.ts'
+import { mark } from './marks.ts'
 import type { Operation } from './operation.ts'
 
 const CHECK: Column = { key: 'check', title: 'CHECK', help: 'what is compared; then one column a node: ok, or FAILS' }
@@ -57,7 +60,36 @@ async function validateCluster(parts: Parts): Promise<Report> {
   const bar = parts.progress.begin('validate', STAGES)
   const facts = await gather(parts, records, (stage, what) => bar.update(stage, what)).finally(() => bar.end('asked'))
   const results = validate(facts)
-  return { exit: failed(results) ? exitStatus.partly : exitStatus.done, ...shown(results, [...records.keys()]) }
+  const unrecorded = await recordAll(parts, facts, results)
+  const said = shown(results, [...records.keys()])
+  return {
+    exit: failed(results) ? exitStatus.partly : exitStatus.done,
+    ...said,
+    messages: [...said.messages, ...unrecorded],
+  }
+}
+
+/** Written down for those that must have passed (`validate.required`). A store that cannot be written hides nothing that was found. */
+async function recordAll(parts: Parts, { surveys }: Facts, results: readonly Result[]): Promise<Message[]> {
+  const by = await mark(parts, { options: {} })
+  try {
+    await Promise.all(
+      [...surveys.keys()].map(async node => {
+        const checks = results.filter(result => standing(result, node) === 'FAILS').map(({ id }) => id)
+        await parts.home.records.changeLedger(node, ledger => withInvalid(ledger, { ...by, checks }))
+      }),
+    )
+    return []
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+    return [warning(`what was found could not be recorded: ${error.message}`, error.hint)]
+  }
+}
+
+/** Who found it first stays; what is well again is forgotten. */
+function withInvalid({ invalid, ...rest }: Ledger, found: Invalid): Ledger {
+  if (found.checks.length === 0) return rest
+  return { ...rest, invalid: invalid?.checks.join() === found.checks.join() ? invalid : found }
 }
 
 function failed(results: readonly Result[]): boolean {
@@ -216,6 +248,7 @@ function shown(results: readonly Result[], nodes: readonly string[]): Pick<Repor
     const fails = states.flatMap(([node, state]) => (state === 'FAILS' ? [node] : []))
     const cluster = result.findings.some(({ node }) => node === undefined)
     return {
+      id: result.id,
       check: result.title,
       ...Object.fromEntries(states),
       ...(cluster ? { cluster: 'FAILS' } : {}),

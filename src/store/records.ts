@@ -201,10 +201,12 @@ function isDomainRecord(value: unknown): boolean {
 
 function isLedger(value: unknown): boolean {
   if (!isObject(value) || !Array.isArray(value['reservations'])) return false
-  const marks = [value['maintenance'], value['down']].filter(mark => mark !== undefined)
+  const { maintenance, down, invalid } = value
+  const marks = [maintenance, down, invalid].filter(mark => mark !== undefined)
   const texts = ['token', 'uuid', 'domain', 'by'] as const
   return (
     isDrained(value['drained'] ?? []) &&
+    (!isObject(invalid) || isTexts(invalid['checks'])) &&
     marks.every(mark => isObject(mark) && typeof mark['by'] === 'string' && typeof mark['since'] === 'string') &&
     value['reservations'].every(
       (each: unknown) =>
@@ -215,6 +217,10 @@ function isLedger(value: unknown): boolean {
         typeof each['vcpus'] === 'number',
     )
   )
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every(each => typeof each === 'string')
 }
 
 function isDrained(value: unknown): boolean {

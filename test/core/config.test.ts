@@ -15,6 +15,7 @@ import { initialConfigText, sampleConfigText } from '../../src/core/config-text.
 import { parseFenceDevice } from '../../src/core/fence.ts'
 import { portalProblem } from '../../src/core/iscsi.ts'
 import { ruleProblem, tagProblem } from '../../src/core/rule.ts'
+import { checkIds } from '../../src/core/validate/ids.ts'
 
 const parse = (text: string) => parseConfig(text, 'config.yaml')
 const sentences = (text: string) => parse(text).problems.map(describeProblem)
@@ -44,6 +45,7 @@ function valuesOf(option: ConfigOption): fc.Arbitrary<unknown> {
         },
       )
       .filter(portals => portals.every(portal => portalProblem(portal, []) === undefined))
+  if (option.key === 'validate.required') return fc.uniqueArray(fc.constantFrom(...checkIds), { maxLength: 4 })
   if (option.key === 'placement.rules')
     return fc
       .uniqueArray(fc.stringMatching(/^(soft )?(apart|together) [a-z]{1,5} ([b-z]{2,5}|"x, y"|tag:[a-z]{1,4}|ä\*)$/), {

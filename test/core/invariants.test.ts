@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Cluster } from '../../src/core/cluster.ts'
+import { configOf } from '../../src/core/config.ts'
 import { exclusiveDisks } from '../../src/core/domain-xml.ts'
 import { applyStep } from '../../src/core/effect.ts'
 import { violations } from '../../src/core/invariants.ts'
@@ -378,6 +379,24 @@ describe('a broken plan is caught', () => {
       [8],
     ],
     ['a start on a node in maintenance', keeping('node1', { reservations: [], maintenance: MARK }), [create()], [8]],
+    [
+      'a start on a node that failed a validation that is required',
+      {
+        ...keeping('node1', { reservations: [], invalid: { ...MARK, checks: ['bridges'] } }),
+        config: configOf(new Map([['validate.required', ['bridges']]])),
+      },
+      [create()],
+      [8],
+    ],
+    [
+      'nothing is wrong with a start on a node that failed another validation',
+      {
+        ...keeping('node1', { reservations: [], invalid: { ...MARK, checks: ['bridges'] } }),
+        config: configOf(new Map([['validate.required', ['clocks']]])),
+      },
+      [create()],
+      [],
+    ],
     [
       'a migration to a node in maintenance',
       keeping('node2', { reservations: [], maintenance: MARK }, [], [aDomainOnNode()]),

@@ -54,6 +54,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   vcpus: [{ ...on, needed: 4, free: 3, reserved: [] }],
   maintenance: [{ node: 'node1', by: 'ops@node2 (pid 7)', since: '2026-11-21T10:00:00.000Z' }],
   returned: [{ node: 'node1', by: 'ops@node2 (pid 7)', since: '2026-11-21T10:00:00.000Z' }],
+  validation: [{ node: 'node2', checks: ['networks', 'ssh-keys'], since: '2026-01-01T00:00:00.000Z' }],
   fenceLapsed: [{ node: 'node1', said: 'Status: ON' }],
   inDoubt: [{ domain: 'web', other: 'old', node: 'node1', command: 'virsh create /dev/stdin' }],
   migrating: [

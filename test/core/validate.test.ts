@@ -5,6 +5,7 @@ import type { Domain } from '../../src/core/domain.ts'
 import type { DomainOnNode, UpNode } from '../../src/core/node.ts'
 import { checks, standing, validate } from '../../src/core/validate/checks.ts'
 import { deviations, type Facts, minority } from '../../src/core/validate/facts.ts'
+import { checkIds } from '../../src/core/validate/ids.ts'
 import type { Provided, Survey } from '../../src/core/validate/survey.ts'
 import {
   aCluster,
@@ -116,6 +117,10 @@ function found(parts: Partial<Parts>): string[] {
     findings.map(({ node = 'cluster', why }) => `${title}: ${node}: ${why}`),
   )
 }
+
+test('every check has a short name of its own, in the order of the list of names', () => {
+  expect(checks.map(({ id }) => id)).toEqual(checkIds)
+})
 
 test('a sound cluster passes every check', () => {
   expect(found({})).toEqual([])
@@ -391,7 +396,7 @@ test('every finding says what mends it, in one line', () => {
 })
 
 test('a check fails on the nodes of its findings, and is well on the others', () => {
-  const result = { title: 't', findings: [{ node: 'node2', why: 'w', fix: 'f' }] }
+  const result = { id: 'clocks' as const, title: 't', findings: [{ node: 'node2', why: 'w', fix: 'f' }] }
   expect(NAMES.map(name => standing(result, name))).toEqual(['ok', 'FAILS', 'ok'])
 })
 

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
+import { configOf } from '../../src/core/config.ts'
 import { LOGIN_SCRIPT, LOOK_SCRIPT, MARK_SCRIPT, UNMARK_SCRIPT } from '../../src/nodes/cross-check.ts'
 import { SURVEY_SCRIPT } from '../../src/nodes/survey.ts'
 import { perform, texts } from '../verbs.ts'
@@ -90,4 +91,32 @@ test('without nodes there is nothing to compare', async () => {
   const world = await aWorld()
   for (const name of ['node1', 'node2', 'node3']) await world.home.records.removeNode(name)
   expect(texts(await validate(world))).toContain('there is no node yet')
+})
+
+test('what fails is written down, keeps what validate.required asks for away, and is forgotten once it is mended', async () => {
+  const { world } = await aSurveyedWorld(3)
+  const answer = world.nodes.answer
+  world.nodes.answer = (node, argv) => {
+    const text = answer(node, argv)
+    return node === 'node2' && argv[2] === SURVEY_SCRIPT ? text?.replace(/^bridge.*$/m, '') : text
+  }
+  expect((await validate(world)).exit).toBe(4)
+  expect(await world.home.records.ledger('node2')).toMatchObject({ invalid: { checks: ['bridges'] } })
+  const start = (required: readonly string[]) => {
+    const config = configOf(new Map([['validate.required', required]]))
+    return perform({ ...world, home: { ...world.home, config } }, 'domain start', {
+      words: { NAME: 'web', NODE: 'node2' },
+      act: false,
+    })
+  }
+  expect(await start([])).toMatchObject({ exit: 0 })
+  expect(await start(['clocks'])).toMatchObject({ exit: 0 })
+  expect(await start(['bridges'])).toMatchObject({
+    exit: 3,
+    refusals: [{ reason: 'validation', node: 'node2', checks: ['bridges'] }],
+  })
+  world.nodes.answer = answer
+  await validate(world)
+  expect(await world.home.records.ledger('node2')).not.toHaveProperty('invalid')
+  expect(await start(['bridges'])).toMatchObject({ exit: 0 })
 })

@@ -1,6 +1,7 @@
 /** All checks, and what they give as one table: check by node. */
 import { domainChecks } from './domain-checks.ts'
 import type { Check, Facts, Finding } from './facts.ts'
+import type { CheckId } from './ids.ts'
 import { nodeChecks } from './node-checks.ts'
 
 /** In the order of the table. */
@@ -8,16 +9,17 @@ export const checks: readonly Check[] = [...nodeChecks, ...domainChecks]
 
 /** What one check found. */
 export interface Result {
+  readonly id: CheckId
   readonly title: string
   readonly findings: readonly Finding[]
 }
 
 /** Runs every check. Each finding is told once, however often a check comes to it. */
 export function validate(facts: Facts): Result[] {
-  return checks.map(({ title, run }) => {
+  return checks.map(({ id, title, run }) => {
     const found = run(facts)
     const texts = found.map(({ node, why }) => `${node} ${why}`)
-    return { title, findings: found.filter((_, at) => texts.indexOf(texts[at] ?? '') === at) }
+    return { id, title, findings: found.filter((_, at) => texts.indexOf(texts[at] ?? '') === at) }
   })
 }
 

@@ -8,6 +8,7 @@ import { brokenRules } from '../rules.ts'
 import { type Check, type Facts, type Finding, minority } from './facts.ts'
 
 const defined: Check = {
+  id: 'own-definitions',
   title: 'no node defines a domain itself',
   run: ({ cluster }) =>
     sightings(cluster)
@@ -22,6 +23,7 @@ const defined: Check = {
 }
 
 const saved: Check = {
+  id: 'saved-images',
   title: 'no saved image is left',
   run: ({ cluster }) =>
     sightings(cluster)
@@ -34,6 +36,7 @@ const saved: Check = {
 }
 
 const strays: Check = {
+  id: 'strays',
   title: 'every QEMU is listed',
   run: ({ cluster }) =>
     unlisted(cluster).map(({ node, domain, pid }) => ({
@@ -44,6 +47,7 @@ const strays: Check = {
 }
 
 const readable: Check = {
+  id: 'readable',
   title: 'every definition can be read',
   run: ({ cluster }) =>
     [...cluster.definitions.values()].flatMap(({ name, path, domain, problem }): Finding[] => {
@@ -69,6 +73,7 @@ function definitions(cluster: Cluster): Domain[] {
 }
 
 const uuids: Check = {
+  id: 'uuids',
   title: 'no domain is defined twice',
   run: ({ cluster }) =>
     shared(definitions(cluster), ({ uuid }) => [uuid]).map(({ key, by }) => ({
@@ -78,6 +83,7 @@ const uuids: Check = {
 }
 
 const disks: Check = {
+  id: 'disks',
   title: 'no disk is in two definitions',
   run: ({ cluster }) =>
     shared(definitions(cluster), domain =>
@@ -89,6 +95,7 @@ const disks: Check = {
 }
 
 const differing: Check = {
+  id: 'differences',
   title: 'what runs is what conf/ says',
   run: ({ cluster }) =>
     sightings(cluster)
@@ -139,6 +146,7 @@ function withoutMacs(lines: readonly string[], { interfaces }: Domain): string {
 }
 
 const paths: Check = {
+  id: 'paths',
   title: 'every disk is on every node',
   run: ({ cluster }) => {
     const wanted = definitions(cluster).flatMap(({ name, disks: all }) =>
@@ -160,6 +168,7 @@ const paths: Check = {
 }
 
 const devices: Check = {
+  id: 'devices',
   title: 'every disk is the same everywhere',
   run: facts => {
     const all = [...new Set([...facts.devices.values()].flatMap(each => [...each.keys()]))].sort()
@@ -208,6 +217,7 @@ function otherContent({ devices: all, cluster }: Facts, path: string): Finding[]
 }
 
 const rules: Check = {
+  id: 'rules',
   title: 'rules are kept',
   run: ({ cluster }) =>
     brokenRules(cluster).map(({ rule, why }) => ({

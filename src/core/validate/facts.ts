@@ -1,5 +1,6 @@
 /** Everything that validation looks at, and the words in which it speaks. */
 import type { Cluster } from '../cluster.ts'
+import type { CheckId } from './ids.ts'
 import type { DeviceFacts, Login, Marked, Survey } from './survey.ts'
 
 export interface Facts {
@@ -27,6 +28,7 @@ export interface Finding {
 
 /** One check. */
 export interface Check {
+  readonly id: CheckId
   /** What is checked, in few words: the row of the table. */
   readonly title: string
   run(facts: Facts): readonly Finding[]

@@ -4,9 +4,11 @@ import { silentNodes } from '../cluster.ts'
 import { quote } from '../command.ts'
 import { isConfirmedDown } from '../node.ts'
 import { type Check, deviations, type Facts, type Finding, minority, ofEach } from './facts.ts'
+import type { CheckId } from './ids.ts'
 import type { Provided, Survey } from './survey.ts'
 
 const answering: Check = {
+  id: 'answers',
   title: 'every node answers',
   run: ({ cluster, unasked }) => [
     ...silentNodes(cluster).map(node => ({
@@ -25,12 +27,14 @@ const answering: Check = {
 }
 
 function provided(
+  id: CheckId,
   title: string,
   noun: string,
   verb: 'net' | 'pool',
   of: (survey: Survey) => readonly Provided[],
 ): Check {
   return {
+    id,
     title,
     run: facts => {
       const active = ofEach(facts, survey =>
@@ -100,6 +104,7 @@ function notByItself(facts: Facts, noun: string, verb: string, of: (survey: Surv
 }
 
 const bridges: Check = {
+  id: 'bridges',
   title: 'the same bridges',
   run: facts => {
     // Those that libvirt makes for its own networks differ by chance.
@@ -128,6 +133,7 @@ const bridges: Check = {
 }
 
 const iscsiSessions: Check = {
+  id: 'iscsi-sessions',
   title: 'the same iSCSI sessions',
   run: facts => [
     ...deviations(ofEach(facts, ({ sessions }) => sessions.map(({ target, portal }) => `${target} at ${portal}`))).map(
@@ -150,6 +156,7 @@ const iscsiSessions: Check = {
 }
 
 const iscsiDisks: Check = {
+  id: 'iscsi-disks',
   title: 'the same iSCSI disks by WWID',
   run: facts => [
     ...deviations(ofEach(facts, ({ disks }) => disks.flatMap(({ wwid }) => (wwid === '' ? [] : [wwid])))).map(
@@ -190,6 +197,7 @@ function sizes(facts: Facts): Finding[] {
 }
 
 const keys: Check = {
+  id: 'ssh-keys',
   title: "every node has the others' ssh keys",
   run: ({ surveys }) =>
     [...surveys].flatMap(([node, { ownKeys }]) => {
@@ -212,6 +220,7 @@ const keys: Check = {
 }
 
 const logins: Check = {
+  id: 'logins',
   title: 'every node can log in to the others',
   run: ({ logins: tried, cluster }) =>
     tried.flatMap(({ from, to, id, said }) => {
@@ -236,6 +245,7 @@ const logins: Check = {
 }
 
 const sshConfig: Check = {
+  id: 'ssh-config',
   title: 'the same ssh configuration',
   run: facts =>
     deviations(ofEach(facts, survey => survey.sshConfig)).map(({ node, item, kind }) => ({
@@ -246,12 +256,14 @@ const sshConfig: Check = {
 }
 
 function same(
+  id: CheckId,
   title: string,
   noun: string,
   value: (survey: Survey) => string,
   fix: (node: string, usual: string) => string,
 ): Check {
   return {
+    id,
     title,
     run: facts =>
       minority(ofEach(facts, value)).map(({ node, value: found, usual }) => ({
@@ -263,6 +275,7 @@ function same(
 }
 
 const machineTypes: Check = {
+  id: 'machine-types',
   title: 'machine types that the definitions need',
   run: ({ cluster, surveys }) => {
     const needed = [...cluster.definitions.values()].flatMap(({ domain }) =>
@@ -281,6 +294,7 @@ const machineTypes: Check = {
 }
 
 const cpu: Check = {
+  id: 'cpu',
   title: 'the same host CPU',
   run: ({ cluster }) => {
     const seen = [...cluster.nodes.values()].flatMap(({ name, seen: up }) =>
@@ -299,6 +313,7 @@ const cpu: Check = {
 const CLOCKS_MS = 2000
 
 const clocks: Check = {
+  id: 'clocks',
   title: 'clocks',
   run: ({ surveys }) => {
     const ahead = [...surveys.values()].map(({ clockAheadMs }) => clockAheadMs).sort((a, b) => a - b)
@@ -313,6 +328,7 @@ const clocks: Check = {
 }
 
 const mounts: Check = {
+  id: 'mounts',
   title: 'the same shared mounts',
   run: facts =>
     deviations(
@@ -328,6 +344,7 @@ const mounts: Check = {
 }
 
 const folders: Check = {
+  id: 'folders',
   title: 'shared folders are one folder',
   run: ({ marks, surveys }) =>
     marks.flatMap(({ folder, writer, seenBy, missingOn }) => {
@@ -350,6 +367,7 @@ const folders: Check = {
 }
 
 const home: Check = {
+  id: 'home',
   title: "havirt's home is mounted",
   run: ({ surveys }) =>
     [...surveys].flatMap(([node, survey]) =>
@@ -358,6 +376,7 @@ const home: Check = {
 }
 
 const guests: Check = {
+  id: 'libvirt-guests',
   title: 'libvirt-guests is off',
   run: ({ surveys }) =>
     [...surveys].flatMap(([node, { libvirtGuests }]) =>
@@ -374,9 +393,11 @@ const guests: Check = {
 }
 
 const locks: Check = {
+  id: 'leases',
   title: 'lease settings',
   run: facts => {
     const managers = same(
+      'leases',
       '',
       'the lock manager',
       survey => survey.lockManager,
@@ -408,6 +429,7 @@ const locks: Check = {
 const SESSIONS = 10
 
 const sshd: Check = {
+  id: 'sshd',
   title: "sshd's MaxSessions and MaxStartups",
   run: ({ surveys, cluster }) => {
     const needed = Math.max(SESSIONS, cluster.config.migrate.togetherPerNode + 8)
@@ -436,6 +458,7 @@ const sshd: Check = {
 }
 
 const ports: Check = {
+  id: 'ports',
   title: 'free ports for migrations',
   run: ({ surveys, cluster }) =>
     [...surveys].flatMap(([node, { migrationPorts }]) => {
@@ -456,7 +479,7 @@ const ports: Check = {
 /** In the order of the table. */
 export const nodeChecks: readonly Check[] = [
   answering,
-  provided('the same networks', 'network', 'net', ({ networks }) => networks),
+  provided('networks', 'the same networks', 'network', 'net', ({ networks }) => networks),
   bridges,
   iscsiSessions,
   iscsiDisks,
@@ -464,18 +487,21 @@ export const nodeChecks: readonly Check[] = [
   logins,
   sshConfig,
   same(
+    'libvirt',
     'the same libvirt',
     'libvirt',
     ({ libvirtVersion }) => libvirtVersion,
     (node, usual) => `bring ${node} to ${usual}`,
   ),
   same(
+    'qemu',
     'the same QEMU',
     '',
     ({ hypervisorVersion }) => hypervisorVersion,
     (node, usual) => `bring ${node} to ${usual}`,
   ),
   same(
+    'kvm',
     'KVM',
     '',
     ({ kvm }) => (kvm ? 'KVM' : 'no KVM'),
@@ -484,7 +510,7 @@ export const nodeChecks: readonly Check[] = [
   machineTypes,
   cpu,
   clocks,
-  provided('the same storage pools', 'storage pool', 'pool', ({ pools }) => pools),
+  provided('pools', 'the same storage pools', 'storage pool', 'pool', ({ pools }) => pools),
   mounts,
   folders,
   home,
