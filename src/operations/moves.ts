@@ -9,7 +9,7 @@ import type { Step } from '../core/step.ts'
 import type { Interrupt } from '../execute.ts'
 import { guardComment } from '../nodes/guard.ts'
 import { brokenPlan, changeDomain, type DomainChange, type Mode, type Parts } from '../operate.ts'
-import { exitStatus, type Report, refusedReport } from '../report.ts'
+import { exitStatus, type ProgressBar, type Report, refusedReport } from '../report.ts'
 
 /** One of several changes, and what the dry run says above its commands. */
 export interface Task {
@@ -68,8 +68,8 @@ export async function carryOut(
   const standings: Standing[] = moves.map(() => 'waiting')
   const reports: Report[] = []
   const underWay = new Map<number, Promise<void>>()
-  const bar = parts.progress.begin(label, moves.length)
-  const gathered = new GatheredInterrupt(parts.interrupt, () => underWay.size)
+  const overall = new OverallBar(parts, label, moves.length)
+  const gathered = new GatheredInterrupt(parts.interrupt, overall, () => underWay.size)
   const begin = async (at: number): Promise<void> => {
     standings[at] = 'moving'
     const report = await changeDomain({ ...parts, interrupt: gathered }, changeOf(moves[at] as Move), mode)
@@ -81,14 +81,14 @@ export async function carryOut(
     for (;;) {
       const isOver = gathered.stopped || (untilFailure && standings.includes('failed'))
       const at = isOver ? undefined : nextTurn(moves, standings, limits)
-      bar.update(standings.filter(each => each === 'done').length, progressOf(moves, standings))
+      overall.show(standings.filter(each => each === 'done').length, progressOf(moves, standings))
       if (at !== undefined) underWay.set(at, begin(at))
       else if (underWay.size > 0) await Promise.race(underWay.values())
       else break
     }
   } finally {
     gathered.close()
-    bar.end(`${standings.filter(each => each === 'done').length} of ${moves.length}`)
+    overall.end(`${standings.filter(each => each === 'done').length} of ${moves.length}`)
   }
   const those = (standing: Standing) => moves.filter((_, at) => standings[at] === standing)
   return { reports, failed: those('failed'), notBegun: those('waiting'), stopped: gathered.stopped }
@@ -100,18 +100,56 @@ function progressOf(moves: readonly Move[], standings: readonly Standing[]): str
   return `${done} of ${moves.length}${moving.length === 0 ? '' : `, moving ${moving.join(', ')}`}`
 }
 
+/** The bar for all moves. It makes way for a question, which it would write over. */
+class OverallBar {
+  readonly #parts: Parts
+  readonly #label: string
+  readonly #total: number
+  #bar: ProgressBar | undefined
+  #shown: readonly [number, string] = [0, '']
+
+  constructor(parts: Parts, label: string, total: number) {
+    this.#parts = parts
+    this.#label = label
+    this.#total = total
+    this.resume()
+  }
+
+  show(done: number, detail: string): void {
+    this.#shown = [done, detail]
+    this.#bar?.update(done, detail)
+  }
+
+  pause(): void {
+    this.#bar?.end('asked')
+    this.#bar = undefined
+  }
+
+  resume(): void {
+    this.#bar = this.#parts.progress.begin(this.#label, this.#total)
+    this.#bar.update(...this.#shown)
+  }
+
+  end(outcome: string): void {
+    this.#bar?.end(outcome)
+    this.#bar = undefined
+  }
+}
+
 /** Ctrl-C while several migrations are under way: one question for all of them. */
 class GatheredInterrupt implements Interrupt {
   #stopped = false
   readonly #outer: Interrupt
+  readonly #bar: OverallBar
   readonly #underWay: () => number
   readonly #handlers = new Set<() => void>()
   readonly #deafen: () => void
   readonly #over = new AbortController()
   #answer: Promise<boolean> | undefined
 
-  constructor(outer: Interrupt, underWay: () => number) {
+  constructor(outer: Interrupt, bar: OverallBar, underWay: () => number) {
     this.#outer = outer
+    this.#bar = bar
     this.#underWay = underWay
     this.#deafen = outer.onInterrupt(() => this.#hear())
   }
@@ -146,11 +184,18 @@ class GatheredInterrupt implements Interrupt {
   #hear(): void {
     this.#stopped = true
     if (this.#handlers.size === 0 || this.#answer !== undefined) return
-    this.#answer = this.#outer.confirmAbort(questionAbout(this.#underWay()), this.#over.signal)
-    void this.#answer.finally(() => {
-      this.#answer = undefined
+    let answered: (wanted: boolean) => void = () => undefined
+    this.#answer = new Promise(resolve => {
+      answered = resolve
     })
+    // Each takes its bar away, and waits for the answer: only then is there a place for the question.
+    this.#bar.pause()
     for (const handler of [...this.#handlers]) handler()
+    void this.#outer.confirmAbort(questionAbout(this.#underWay()), this.#over.signal).then(wanted => {
+      this.#answer = undefined
+      if (!this.#over.signal.aborted) this.#bar.resume()
+      answered(wanted)
+    })
   }
 }
 

@@ -2,6 +2,7 @@
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
+import type { Progress } from '../../src/report.ts'
 import { aDomain, aDomainOnNode, uuidOf } from '../core/builders.ts'
 import { definitionXml } from '../fake-nodes.ts'
 import { perform, texts } from '../verbs.ts'
@@ -128,6 +129,33 @@ describe('a drain', () => {
     expect(populations(world)[0]).toBe(3)
     expect(report.exit).toBe(4)
     expect(texts(report)).toContain('3 moves were not begun')
+  })
+
+  test('takes every bar away before it asks: they would be drawn over the question', async () => {
+    const world = await aWorld({ node1: guests })
+    const open = new Set<string>()
+    const progress: Progress = {
+      begin: label => {
+        open.add(label)
+        return { update: () => undefined, end: () => open.delete(label) }
+      },
+    }
+    let openWhenAsked: string[] | undefined
+    world.interrupt.confirmAbort = async () => {
+      openWhenAsked = [...open]
+      return false
+    }
+    let pressed = false
+    world.nodes.beforeAct = async line => {
+      if (!line.includes('migrate')) return
+      await world.clock.sleep(1000)
+      if (!pressed) expect([...open]).toHaveLength(3)
+      if (!pressed) world.interrupt.press()
+      pressed = true
+    }
+    await on({ ...world, progress })
+    expect(openWhenAsked).toEqual([])
+    expect([...open]).toEqual([])
   })
 
   test('says that a command may still be carried out there, and not that the node is empty', async () => {
