@@ -22,7 +22,7 @@ export interface RefusalFacts {
   unreachable: { node: string; state: 'unreachable' | 'busy'; problem: string; hint: string }
   autostart: { domain: string; node: string }
   autostartLater: { domain: string; node: string; how: 'fence' | 'word' }
-  managedSave: { domain: string; node: string }
+  managedSave: { domain: string; node: string; runsOn?: string }
   snapshots: { domain: string; node: string }
   notRunning: { domain: string }
   alreadyOff: { domain: string }
@@ -101,6 +101,14 @@ export function unlistedFix(node: string, pid: number): string {
   return `restart libvirtd there and look again: ssh ${node} systemctl restart libvirtd; if it stays so, end it from within, or: ssh ${node} kill ${pid}`
 }
 
+/** What to do with a saved image. What runs somewhere else must never be restored from it: it would run twice. */
+export function savedFix(domain: string, node: string, runsOn: string | undefined): string {
+  const discard = `discard it by name (virsh managedsave-remove ${domain} on ${node})`
+  return runsOn === undefined
+    ? `if ${domain} runs nowhere, restore it there (virsh start ${domain} on ${node}), or else ${discard}`
+    : `${domain} runs on ${runsOn}: ${discard}`
+}
+
 const texts: Texts = {
   unknownNode: ({ node, known }) => ({
     why: `there is no node '${node}' in this cluster`,
@@ -177,9 +185,9 @@ const texts: Texts = {
     why: `${domain} is set to autostart on ${node} and would start there by itself`,
     next: `turn that off: virsh -c qemu+ssh://${node}/system autostart --disable ${domain}, or take it over: havirt domain adopt ${domain}`,
   }),
-  managedSave: ({ domain, node }) => ({
+  managedSave: ({ domain, node, runsOn }) => ({
     why: `${node} holds a saved image of ${domain}; started elsewhere, it would come back with old memory on a changed disk`,
-    next: `restore it there (virsh start ${domain} on ${node}), or discard it by name (virsh managedsave-remove ${domain} on ${node})`,
+    next: savedFix(domain, node, runsOn),
   }),
   snapshots: ({ domain, node }) => ({
     why: `${domain} has snapshots on ${node}, which undefining it would lose`,

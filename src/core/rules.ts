@@ -14,12 +14,20 @@ export function rulesWithMembers(cluster: Cluster): { rule: Rule; members: reado
   const { rules, isAbout } = rulesOf(cluster.config)
   if (rules.length === 0) return []
   const active = sightings(cluster).filter(({ domain }) => domain.active)
-  return rules.map(rule => ({
-    rule,
-    members: active
-      .filter(({ domain }) => isAbout(rule, domain.name))
-      .map(({ domain, node }) => ({ domain: domain.name, node })),
-  }))
+  const members = active.map(({ domain, node }) => ({ domain: domain.name, node }))
+  return rules.map(rule => ({ rule, members: members.filter(({ domain }) => isAbout(rule, domain)) }))
+}
+
+/**
+ * Domains that are about to arrive on nodes: room is reserved for them. Who reserved first comes first, so that of two who want
+ * what only one may have, exactly one sees the other.
+ */
+function arriving(cluster: Cluster, domain: string): Member[] {
+  return [...cluster.nodes.values()].flatMap(({ name: node, ledger: { reservations } }) => {
+    const ours = reservations.findIndex(each => each.domain === domain)
+    const first = ours < 0 ? reservations : reservations.slice(0, ours)
+    return first.map(each => ({ domain: each.domain, node }))
+  })
 }
 
 /** Every rule that a domain would break on this node, hard or soft. `along`: domains that go there with it. */
@@ -29,10 +37,13 @@ export function rulesAgainst(
   node: string,
   along: readonly string[] = [],
 ): { rule: Rule; why: string }[] {
-  const { isAbout } = rulesOf(cluster.config)
+  const { rules, isAbout } = rulesOf(cluster.config)
+  if (!rules.some(rule => isAbout(rule, domain))) return []
+  const comers = arriving(cluster, domain)
   return rulesWithMembers(cluster).flatMap(({ rule, members }) => {
     if (!isAbout(rule, domain)) return []
-    const others = members.filter(each => each.domain !== domain && !along.includes(each.domain))
+    const all = [...members, ...comers.filter(each => isAbout(rule, each.domain))]
+    const others = all.filter(each => each.domain !== domain && !along.includes(each.domain))
     const why = broken(rule, node, others)
     return why === undefined ? [] : [{ rule, why }]
   })

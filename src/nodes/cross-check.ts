@@ -27,16 +27,17 @@ export function parseLogins(from: string, names: readonly string[], text: string
 /** `sh -c` with the file's name and folders: writes an empty file of that name into each, and says where it could. */
 export const MARK_SCRIPT = `name=$1; shift
 for folder in "$@"; do
-  if [ ! -d "$folder" ]; then printf 'missing\\t%s\\n' "$folder"
-  elif (: >"$folder/$name") 2>/dev/null; then printf 'wrote\\t%s\\n' "$folder"; fi
+  if [ ! -d "$folder" ]; then printf 'missing\t%s\n' "$folder"
+  elif (: >"$folder/$name") 2>/dev/null; then printf 'wrote\t%s\n' "$folder"; fi
 done
 echo end`
 
-/** The same on the others: says where the file is. */
-export const LOOK_SCRIPT = `name=$1; shift
+/** The same with what the names of all such files begin with: says whose are there. */
+export const LOOK_SCRIPT = `prefix=$1; shift
 for folder in "$@"; do
-  if [ ! -d "$folder" ]; then printf 'missing\\t%s\\n' "$folder"
-  elif [ -e "$folder/$name" ]; then printf 'there\\t%s\\n' "$folder"; fi
+  for file in "$folder/$prefix".*; do
+    [ -e "$file" ] && printf 'there\t%s\t%s\n' "$folder" "\${file##*/"$prefix".}"
+  done
 done
 echo end`
 
@@ -46,15 +47,25 @@ for folder in "$@"; do rm -f -- "$folder/$name"; done
 echo end`
 
 /** The folders that were printed behind this word. */
-export function foldersIn(text: string, word: 'wrote' | 'there' | 'missing'): string[] {
+export function foldersIn(text: string, word: 'wrote' | 'missing'): string[] {
   return rowsOf(text, word).map(([folder = '']) => folder)
+}
+
+/** Whose files are in a folder. */
+export function seenIn(text: string, folder: string): string[] {
+  return rowsOf(text, 'there').flatMap(([where, whose = '']) => (where === folder ? [whose] : []))
+}
+
+/** True when the script came to its end. */
+export function isWhole(text: string): boolean {
+  return text.split('\n').includes('end')
 }
 
 /** `sh -c` with paths of block devices. They are only read: without O_DIRECT's failing, and past the page cache where that works. */
 export const DEVICE_SCRIPT = `PATH=$PATH:/usr/sbin:/sbin
 for path in "$@"; do
   [ -b "$path" ] || continue
-  sum=$( { dd if="$path" bs=1M count=1 iflag=direct 2>/dev/null || dd if="$path" bs=1M count=1 2>/dev/null; } | sha256sum)
+  sum=$( { timeout 5 dd if="$path" bs=1M count=1 iflag=direct 2>/dev/null || timeout 5 dd if="$path" bs=1M count=1 2>/dev/null; } | sha256sum)
   printf 'device\\t%s\\t%s\\t%s\\n' "$(blockdev --getsize64 "$path" 2>/dev/null)" "\${sum%% *}" "$path"
 done
 echo end`

@@ -22,11 +22,18 @@ for disk in /sys/class/iscsi_session/session*/device/target*/*/block/*; do
       [ -e "$holder" ] && say used "$name" "the mapping $(first "$holder/dm/name") (\${holder##*/})"
     done
     while read -r id parent device root point rest; do
-      [ "$device" = "$number" ] && say used "$name" "it is mounted on $point"
+      case "$device $rest " in "$number "*|*" /dev/\${part##*/} "*) say used "$name" "it is mounted on $point" ;; esac
     done </proc/self/mountinfo
+    for pool in /sys/fs/btrfs/*/devices/"\${part##*/}"; do [ -e "$pool" ] && say used "$name" 'it is part of a btrfs'; done
+    case $(timeout 5 blkid -p -o value -s TYPE "/dev/\${part##*/}" 2>/dev/null) in
+      zfs_member) say used "$name" 'it is part of a ZFS pool' ;;
+      linux_raid_member) say used "$name" 'it is part of a RAID' ;;
+      LVM2_member) say used "$name" 'it is an LVM volume' ;;
+      drbd) say used "$name" 'it is a DRBD disk' ;;
+    esac
     while read -r file rest; do [ "$file" = "/dev/\${part##*/}" ] && say used "$name" 'it is swap'; done </proc/swaps
   done
-  dd if="/dev/$name" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null && say reads "$name"
+  timeout 5 dd if="/dev/$name" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null && say reads "$name"
 done
 say end`
 

@@ -5,14 +5,14 @@ import type { Fixed } from '../core/plan/count.ts'
 import { type Drain, planDrain, planReturn, type Return, type Stuck } from '../core/plan/drain.ts'
 import { gibOf, type Move, moveRows } from '../core/plan/moves.ts'
 import { describeRefusal, refuse } from '../core/refusal.ts'
-import { observeOnce } from '../observe.ts'
+import { heldReservations, observeOnce } from '../observe.ts'
 import { changeDomain, type DomainChange, type Parts } from '../operate.ts'
 import { type Column, exitStatus, failure, type Message, note, type Report, refusedReport, warning } from '../report.ts'
 import { observeForMoves } from './balance.ts'
 import { migration, starting, stopping } from './changes.ts'
 import { PROCESSES } from './inquiries.ts'
 import { mark, REASON, recording } from './marks.ts'
-import { carryOut, scriptOf, type Task } from './moves.ts'
+import { carryOut, scriptOf, type Task, whateverHappens } from './moves.ts'
 import { combine, type Input, type Operation, requiredWord, words } from './operation.ts'
 
 const NODES = { name: 'NODE', help: 'the nodes', required: true, many: true, complete: 'node' } as const
@@ -119,7 +119,7 @@ async function drain(parts: Parts, input: Input, names: readonly string[]): Prom
   if (!('moves' in first)) return refusedReport(first)
   if (!input.mode.act) return showDrain(parts, input, first, names)
   for (const name of names) await flag(parts, name, request.mark)
-  return emptied(parts, input, names, request)
+  return emptied(parts, input, names, request, new Set(first.stops.map(({ domain }) => domain)))
 }
 
 async function emptied(
@@ -127,13 +127,15 @@ async function emptied(
   input: Input,
   names: readonly string[],
   request: Parameters<typeof planDrain>[1],
+  mayStop: ReadonlySet<string>,
 ): Promise<Report> {
   const rounds: Round[] = []
   let skipped: readonly Fixed[] = []
   for (let turn = 0; turn < ROUNDS; turn++) {
-    const plan = planDrain(await observeForMoves(parts), request)
-    if (!('moves' in plan))
-      return stillFlagged(names, combine([...rounds.map(({ report }) => report), refusedReport(plan)]))
+    const planned = planDrain(await observeForMoves(parts), request)
+    if (!('moves' in planned))
+      return stillFlagged(names, combine([...rounds.map(({ report }) => report), refusedReport(planned)]))
+    const plan = withStops(planned, mayStop)
     skipped = plan.stays
     if (plan.moves.length + plan.stops.length === 0 || isTriedBefore(rounds, plan.moves)) break
     await writeDrained(parts, names, plan.drained)
@@ -142,6 +144,12 @@ async function emptied(
     if (round.isOver) break
   }
   return concluded(parts, names, combine(rounds.map(({ report }) => report)), skipped)
+}
+
+/** Only what was shown is shut down: what finds no room any more, since a node fell silent, stays and is told. */
+function withStops(plan: Drain, mayStop: ReadonlySet<string>): Drain {
+  const drained = plan.drained.filter(({ domain, stopped }) => stopped !== true || mayStop.has(domain))
+  return { ...plan, stops: plan.stops.filter(({ domain }) => mayStop.has(domain)), drained }
 }
 
 /** One plan, carried out. */
@@ -163,21 +171,29 @@ function stuckOf({ options }: Input): Stuck {
 }
 
 function stillFlagged(names: readonly string[], report: Report): Report {
-  const text = `${names.join(' and ')} stays in maintenance: nothing is started there or moved there`
+  const text = `${names.join(' and ')} ${names.length === 1 ? 'stays' : 'stay'} in maintenance: nothing is started there or moved there`
   return {
     ...report,
-    messages: [...report.messages, warning(text, `to end it: havirt node maintenanceoff ${names[0]}`)],
+    messages: [
+      ...report.messages,
+      warning(text, `to end it: ${names.map(name => `havirt node maintenanceoff ${name}`).join('; ')}`),
+    ],
   }
 }
 
-/** Written before the first move: whoever is interrupted still finds the way back. */
-async function writeDrained(parts: Parts, [first]: readonly string[], drained: readonly Drained[]): Promise<void> {
-  if (first === undefined) return
-  await parts.home.records.changeLedger(first, (ledger): Ledger => {
-    const known = ledger.drained ?? []
-    const fresh = drained.filter(({ uuid }) => known.every(each => each.uuid !== uuid))
-    return { ...ledger, drained: [...known, ...fresh] }
-  })
+/**
+ * Written before the first move: whoever is interrupted still finds the way back. Each node's own ledger says what was taken from it;
+ * what made room elsewhere stands in the first.
+ */
+async function writeDrained(parts: Parts, names: readonly string[], drained: readonly Drained[]): Promise<void> {
+  for (const [at, name] of names.entries()) {
+    const own = drained.filter(({ from }) => from === name || (at === 0 && !names.includes(from)))
+    await parts.home.records.changeLedger(name, (ledger): Ledger => {
+      const known = ledger.drained ?? []
+      const fresh = own.filter(({ uuid }) => known.every(each => each.uuid !== uuid))
+      return known.length + fresh.length === 0 ? ledger : { ...ledger, drained: [...known, ...fresh] }
+    })
+  }
 }
 
 async function showDrain(parts: Parts, input: Input, plan: Drain, names: readonly string[]): Promise<Report> {
@@ -249,8 +265,16 @@ async function drainRound(parts: Parts, input: Input, names: readonly string[], 
       plan.stops.length === 0 ? [] : [warning('nothing was shut down so far, since not everything was moved')]
     return { report: { ...moved, messages: [...moved.messages, ...kept] }, failed, isOver: stopped }
   }
+  if (stopped && plan.stops.length > 0) {
+    const told = warning(
+      `nothing was shut down: ${plan.stops.map(({ domain }) => domain).join(', ')}`,
+      'the same command goes on',
+    )
+    return { report: { ...moved, exit: exitStatus.partly, messages: [...moved.messages, told] }, failed, isOver: true }
+  }
+  const mode = { ...input.mode, ensure: true }
   const stops = await Promise.all(
-    plan.stops.map(stop => changeDomain(parts, stopTask(parts, input, stop), { ...input.mode, ensure: true })),
+    plan.stops.map(stop => whateverHappens(() => changeDomain(parts, stopTask(parts, input, stop), mode))),
   )
   const report = combine([...(plan.moves.length > 0 ? [moved] : []), ...stops])
   return { report, failed: [], isOver: stopped || report.exit !== exitStatus.done }
@@ -284,11 +308,13 @@ async function concluded(
   report: Report,
   skipped: readonly Fixed[],
 ): Promise<Report> {
+  // Whoever was about to arrive may be there, and its claim over, by the time the look is: asked before and after, one of them tells.
+  const before = await comers(parts, names)
   const cluster = await observeOnce(parts, PROCESSES)
-  const claims = await parts.claims.list()
+  const after = await comers(parts, names)
   const left = names.flatMap(name => {
-    const doubtful = claims.filter(({ doubts }) => doubts.some(({ node }) => node === name)).map(({ domain }) => domain)
-    return remains(cluster, name, doubtful, new Set(skipped.map(({ domain }) => domain)))
+    const coming = new Set([...(before.get(name) ?? []), ...(after.get(name) ?? [])])
+    return remains(cluster, name, [...coming], new Set(skipped.map(({ domain }) => domain)))
   })
   const about =
     left.length > 0 ? left : names.map(name => note(`${name} is in maintenance and empty: nothing runs there`))
@@ -300,6 +326,18 @@ async function concluded(
   return { ...report, exit, messages: [...report.messages, ...about] }
 }
 
+/** Domains that claims or reservations say may come to each of these nodes. */
+async function comers(parts: Parts, names: readonly string[]): Promise<Map<string, readonly string[]>> {
+  const claims = await parts.claims.list()
+  const each = names.map(async name => {
+    const ledger = await parts.home.records.ledger(name)
+    const reserved = await heldReservations(parts, name, ledger)
+    const doubtful = claims.filter(({ doubts }) => doubts.some(({ node }) => node === name))
+    return [name, [...reserved, ...doubtful].map(({ domain }) => domain)] as const
+  })
+  return new Map(await Promise.all(each))
+}
+
 /** What failed in one round and went well in the next is told, and does not count: the node is empty. */
 function reached(exit: Report['exit']): Report['exit'] {
   return exit === exitStatus.twice || exit === exitStatus.unknown ? exit : exitStatus.done
@@ -309,7 +347,7 @@ function isNote({ kind }: Message): boolean {
   return kind === 'note'
 }
 
-function remains(cluster: Cluster, name: string, doubtful: readonly string[], skipped: ReadonlySet<string>): Message[] {
+function remains(cluster: Cluster, name: string, coming: readonly string[], skipped: ReadonlySet<string>): Message[] {
   const node = cluster.nodes.get(name)
   if (node?.seen.state !== 'up')
     return [
@@ -317,10 +355,20 @@ function remains(cluster: Cluster, name: string, doubtful: readonly string[], sk
     ]
   const here = sightings(cluster).filter(each => each.node === name)
   const active = here.filter(({ domain }) => domain.active).map(({ domain }) => domain.name)
-  const coming = [...new Set([...node.ledger.reservations.map(({ domain }) => domain), ...doubtful])]
   const arriving = coming.filter(domain => !active.includes(domain))
   const saved = here.filter(({ domain }) => domain.managedSave && !domain.active).map(({ domain }) => domain.name)
   return [
+    ...(node.ledger.maintenance === undefined
+      ? [warning(`${name} is not in maintenance any more: somebody ended it meanwhile`)]
+      : []),
+    ...(node.seen.inquiryProblem === undefined
+      ? []
+      : [
+          warning(
+            `${name} could not say which QEMUs run there: ${node.seen.inquiryProblem}`,
+            `look again: havirt node scan ${name}`,
+          ),
+        ]),
     ...stillThere(name, active, skipped),
     ...(arriving.length === 0
       ? []
@@ -384,11 +432,16 @@ async function bringBack(
   // With the mark gone and a fresh look, the plan is made again: others may have begun something meanwhile.
   const plan = planReturn(await observeForMoves(parts), name)
   if (!('moves' in plan)) return refusedReport(plan)
-  const { report: moved } = await makeMoves(parts, input, `return to ${name}`, plan.moves)
+  const { report: moved, stopped } = await makeMoves(parts, input, `return to ${name}`, plan.moves)
+  const starts = stopped ? [] : plan.starts
   const started = await Promise.all(
-    plan.starts.map(each => changeDomain(parts, starting(input, each.domain, each.from, false), input.mode)),
+    starts.map(each =>
+      whateverHappens(() => changeDomain(parts, starting(input, each.domain, each.from, false), input.mode)),
+    ),
   )
-  const report = combine([...(plan.moves.length > 0 ? [moved] : []), ...started])
+  const made = combine([...(plan.moves.length > 0 ? [moved] : []), ...started])
+  const report =
+    starts.length < plan.starts.length && made.exit === exitStatus.done ? { ...made, exit: exitStatus.partly } : made
   return returned(parts, name, plan, report)
 }
 
@@ -415,20 +468,19 @@ function goneNote({ domain }: Drained): Message[] {
 
 /** What is back is forgotten; what is not stays written down for the next try. */
 async function returned(parts: Parts, name: string, plan: Return, report: Report): Promise<Report> {
-  const after = planReturn(await observeOnce(parts, PROCESSES), name)
-  const left =
-    'moves' in after
-      ? new Set([...after.moves, ...after.starts, ...after.stays].map(({ domain }) => domain))
-      : undefined
-  const drained = (each: Drained) => left === undefined || left.has(each.domain)
+  const seen = await observeOnce(parts, PROCESSES)
+  const isHome = ({ uuid, from }: Drained) =>
+    sightings(seen).some(({ node, domain }) => domain.uuid === uuid && domain.active && node === from)
+  const isGone = ({ uuid }: Drained) => plan.gone.some(each => each.uuid === uuid)
   await parts.home.records.changeLedger(name, ledger => {
     const { drained: known = [], ...rest } = ledger
-    const kept = known.filter(drained)
+    const kept = known.filter(each => !isHome(each) && !isGone(each))
     return kept.length === 0 ? rest : { ...rest, drained: kept }
   })
   const stays = plan.stays.flatMap(({ why }) => why)
   const exit = report.exit === exitStatus.done && stays.length > 0 ? exitStatus.partly : report.exit
-  const all = exit === exitStatus.done ? [note(`everything that was taken away from ${name} is back`)] : []
+  const isAll = exit === exitStatus.done && plan.gone.length === 0
+  const all = isAll ? [note(`everything that was taken away from ${name} is back`)] : []
   return {
     ...report,
     exit,

@@ -91,14 +91,15 @@ async function show(scan: Scan, asked: readonly string[]): Promise<Report> {
   const { acts, kept } = planRemovals(facts)
   const all = [...preparations(scan, facts), ...planLogins(facts), ...acts]
   const script = all.flatMap(({ why, command }) => [`# ${why}`, pasteableLine(command, facts.cluster.here)])
-  return { exit: exitStatus.done, script, messages: messagesOf(scan, facts, kept, all.length === 0) }
+  const exit = isComplete(scan.wanted, facts) ? exitStatus.done : exitStatus.partly
+  return { exit, script, messages: messagesOf(scan, facts, kept, all.length === 0) }
 }
 
 function preparations({ portals, wanted }: Scan, { nodes }: IscsiFacts): IscsiAct[] {
   return wanted.filter(name => nodes.has(name)).flatMap(node => portals.flatMap(portal => preparation(node, portal)))
 }
 
-function messagesOf({ portals }: Scan, facts: IscsiFacts, kept: IscsiPlan['kept'], idle: boolean): Message[] {
+function messagesOf({ portals, wanted }: Scan, facts: IscsiFacts, kept: IscsiPlan['kept'], idle: boolean): Message[] {
   const silent = [...facts.nodes].flatMap(([node, { offers }]) =>
     [...offers].flatMap(([address, offered]) =>
       typeof offered === 'string'
@@ -116,10 +117,27 @@ function messagesOf({ portals }: Scan, facts: IscsiFacts, kept: IscsiPlan['kept'
       ? [note('config.yaml names no portal (iscsi.portals): only the sessions that are there are looked at')]
       : []),
     ...silentWarnings(facts.cluster),
+    ...unscanned(wanted, facts).map(node =>
+      warning(`${node} could not be asked for its sessions and disks`, `try by hand: ssh ${node} iscsiadm -m session`),
+    ),
     ...silent,
     ...kept.map(({ node, what, why }) => note(`${node} keeps ${what}: ${why}`)),
-    ...(idle ? [note('nothing to do: every target is logged in to, and nothing vanished')] : []),
+    ...(idle && isComplete(wanted, facts)
+      ? [note('nothing to do: every target is logged in to, and nothing vanished')]
+      : []),
   ]
+}
+
+/** Nodes that answer, but not this. */
+function unscanned(wanted: readonly string[], { cluster, nodes }: IscsiFacts): string[] {
+  return wanted.filter(name => cluster.nodes.get(name)?.seen.state === 'up' && !nodes.has(name))
+}
+
+/** Everything that was wanted is known: every node, and every portal from there. */
+function isComplete(wanted: readonly string[], { nodes }: IscsiFacts): boolean {
+  return wanted.every(name =>
+    [...(nodes.get(name)?.offers.values() ?? ['nobody'])].every(each => typeof each !== 'string'),
+  )
 }
 
 // ---- asking -------------------------------------------------------------------------------------------------------------
@@ -193,11 +211,9 @@ async function carryOut(scan: Scan, asked: readonly string[]): Promise<Report> {
   const removed = await perform(scan, acts)
   const rows = [...prepared, ...logged, ...removed]
   const failed = rows.filter(({ outcome }) => outcome !== 'done')
-  const unasked = [...after.nodes.values()].some(({ offers }) =>
-    [...offers.values()].some(each => typeof each === 'string'),
-  )
+  const complete = isComplete(scan.wanted, after)
   const exit =
-    failed.length === 0 && !unasked
+    failed.length === 0 && complete
       ? exitStatus.done
       : failed.length === rows.length && rows.length > 0
         ? exitStatus.failed

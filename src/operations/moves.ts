@@ -9,7 +9,8 @@ import type { Step } from '../core/step.ts'
 import type { Interrupt } from '../execute.ts'
 import { guardComment } from '../nodes/guard.ts'
 import { brokenPlan, changeDomain, type DomainChange, type Mode, type Parts } from '../operate.ts'
-import { exitStatus, type ProgressBar, type Report, refusedReport } from '../report.ts'
+import { exitStatus, failure, type ProgressBar, type Report, refusedReport } from '../report.ts'
+import { StoreError } from '../store/store.ts'
 
 /** One of several changes, and what the dry run says above its commands. */
 export interface Task {
@@ -68,18 +69,21 @@ export async function carryOut(
   const standings: Standing[] = moves.map(() => 'waiting')
   const reports: Report[] = []
   const underWay = new Map<number, Promise<void>>()
+  let storeFailed = false
   const overall = new OverallBar(parts, label, moves.length)
   const gathered = new GatheredInterrupt(parts.interrupt, overall, () => underWay.size)
   const begin = async (at: number): Promise<void> => {
     standings[at] = 'moving'
-    const report = await changeDomain({ ...parts, interrupt: gathered }, changeOf(moves[at] as Move), mode)
+    const change = changeOf(moves[at] as Move)
+    const report = await whateverHappens(() => changeDomain({ ...parts, interrupt: gathered.ofMove() }, change, mode))
+    storeFailed ||= report.storeFailed === true
     reports.push(report)
     standings[at] = report.exit === exitStatus.done ? 'done' : 'failed'
     underWay.delete(at)
   }
   try {
     for (;;) {
-      const isOver = gathered.stopped || (untilFailure && standings.includes('failed'))
+      const isOver = gathered.stopped || storeFailed || (untilFailure && standings.includes('failed'))
       const at = isOver ? undefined : nextTurn(moves, standings, limits)
       overall.show(standings.filter(each => each === 'done').length, progressOf(moves, standings))
       if (at !== undefined) underWay.set(at, begin(at))
@@ -92,6 +96,16 @@ export async function carryOut(
   }
   const those = (standing: Standing) => moves.filter((_, at) => standings[at] === standing)
   return { reports, failed: those('failed'), notBegun: those('waiting'), stopped: gathered.stopped }
+}
+
+/** A store that fails under one change must not leave the others alone: that is a report like any other. */
+export async function whateverHappens(work: () => Promise<Report>): Promise<Report & { readonly storeFailed?: true }> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof StoreError)) throw error
+    return { exit: exitStatus.unknown, messages: [failure(error.message, error.hint)], storeFailed: true }
+  }
 }
 
 function progressOf(moves: readonly Move[], standings: readonly Standing[]): string {
@@ -137,14 +151,15 @@ class OverallBar {
 }
 
 /** Ctrl-C while several migrations are under way: one question for all of them. */
-class GatheredInterrupt implements Interrupt {
+class GatheredInterrupt {
   #stopped = false
+  #isClosed = false
   readonly #outer: Interrupt
   readonly #bar: OverallBar
   readonly #underWay: () => number
   readonly #handlers = new Set<() => void>()
   readonly #deafen: () => void
-  readonly #over = new AbortController()
+  #over = new AbortController()
   #answer: Promise<boolean> | undefined
 
   constructor(outer: Interrupt, bar: OverallBar, underWay: () => number) {
@@ -159,31 +174,36 @@ class GatheredInterrupt implements Interrupt {
     return this.#stopped || this.#outer.requested()
   }
 
-  onInterrupt(handler: () => void): () => void {
-    this.#handlers.add(handler)
-    return () => {
-      this.#handlers.delete(handler)
-      if (this.#handlers.size === 0 && this.#stopped) this.#over.abort()
+  /** For one move: what has not begun to migrate does not, and what has is asked about. */
+  ofMove(): Interrupt {
+    let migrating = false
+    return {
+      onInterrupt: handler => {
+        migrating = true
+        this.#handlers.add(handler)
+        return () => {
+          this.#handlers.delete(handler)
+          if (this.#handlers.size === 0) this.#over.abort()
+        }
+      },
+      // All get the one answer.
+      confirmAbort: async () => this.#answer ?? false,
+      requested: () => this.#outer.requested() || (this.#stopped && !migrating),
     }
   }
 
-  /** Every migration asks, and all get the one answer. */
-  async confirmAbort(): Promise<boolean> {
-    return this.#answer ?? false
-  }
-
-  requested(): boolean {
-    return this.#outer.requested()
-  }
-
   close(): void {
+    this.#isClosed = true
     this.#over.abort()
     this.#deafen()
   }
 
   #hear(): void {
     this.#stopped = true
-    if (this.#handlers.size === 0 || this.#answer !== undefined) return
+    if (this.#answer !== undefined) return
+    // Nothing to ask about: the next Ctrl-C is the program's own again.
+    if (this.#handlers.size === 0) return this.#deafen()
+    this.#over = new AbortController()
     let answered: (wanted: boolean) => void = () => undefined
     this.#answer = new Promise(resolve => {
       answered = resolve
@@ -193,7 +213,7 @@ class GatheredInterrupt implements Interrupt {
     for (const handler of [...this.#handlers]) handler()
     void this.#outer.confirmAbort(questionAbout(this.#underWay()), this.#over.signal).then(wanted => {
       this.#answer = undefined
-      if (!this.#over.signal.aborted) this.#bar.resume()
+      if (!this.#isClosed) this.#bar.resume()
       answered(wanted)
     })
   }

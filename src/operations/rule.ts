@@ -1,5 +1,6 @@
 /** Rules: which domains are to be together, apart, or on certain nodes. */
 
+import { parseConfig } from '../core/config-check.ts'
 import { setConfigValue } from '../core/config-edit.ts'
 import { parseRule, type Rule, ruleKinds, rulesOf, ruleText } from '../core/rule.ts'
 import { brokenRules } from '../core/rules.ts'
@@ -111,8 +112,7 @@ async function addRule(parts: Parts, input: Input): Promise<Report> {
   const rule = parseRule(said)
   if (typeof rule === 'string') return usage(rule)
   const text = ruleText(rule)
-  const before = parts.home.config.placement.rules
-  const saved = await save(parts, [...before, text])
+  const saved = await save(parts, rules => [...rules, text])
   if (saved !== undefined) return saved
   const strangers = await unknownIn(parts, rule)
   return { exit: exitStatus.done, messages: [note(`the rule '${text}' holds from now on`), ...strangers] }
@@ -127,10 +127,15 @@ function usage(problem: string): Report {
   }
 }
 
-/** Undefined when it was written. */
-async function save(parts: Parts, rules: readonly string[]): Promise<Report | undefined> {
+/** Undefined when it was written. `change` gets what the file says now: somebody else may have changed it since it was read. */
+async function save(
+  parts: Parts,
+  change: (rules: readonly string[]) => readonly string[],
+): Promise<Report | undefined> {
   try {
-    await parts.home.editConfig(text => setConfigValue(text, 'placement.rules', rules))
+    await parts.home.editConfig(text =>
+      setConfigValue(text, 'placement.rules', change(parseConfig(text, 'config.yaml').config.placement.rules)),
+    )
     return undefined
   } catch (error) {
     return { exit: exitStatus.usage, messages: [failure(error instanceof Error ? error.message : String(error))] }
@@ -176,5 +181,10 @@ async function removeRule(parts: Parts, input: Input): Promise<Report> {
         },
       ],
     }
-  return (await save(parts, kept)) ?? { exit: exitStatus.done, messages: [note(`the rule '${said}' is gone`)] }
+  return (
+    (await save(parts, rules => rules.filter(text => !isIt(text)))) ?? {
+      exit: exitStatus.done,
+      messages: [note(`the rule '${said}' is gone`)],
+    }
+  )
 }

@@ -9,15 +9,18 @@ import type { NodeRecord } from '../core/node.ts'
 import { placesOf } from '../core/placement.ts'
 import { type Result, standing, validate } from '../core/validate/checks.ts'
 import type { Facts } from '../core/validate/facts.ts'
+import { checkIds } from '../core/validate/ids.ts'
 import type { DeviceFacts, Login, Marked, Survey } from '../core/validate/survey.ts'
 import {
   DEVICE_SCRIPT,
   foldersIn,
+  isWhole,
   LOGIN_SCRIPT,
   LOOK_SCRIPT,
   MARK_SCRIPT,
   parseDevices,
   parseLogins,
+  seenIn,
   UNMARK_SCRIPT,
 } from '../nodes/cross-check.ts'
 import type { Exit } from '../nodes/process.ts'
@@ -88,8 +91,11 @@ async function recordAll(parts: Parts, { surveys }: Facts, results: readonly Res
 
 /** Who found it first stays; what is well again is forgotten. */
 function withInvalid({ invalid, ...rest }: Ledger, found: Invalid): Ledger {
-  if (found.checks.length === 0) return rest
-  return { ...rest, invalid: invalid?.checks.join() === found.checks.join() ? invalid : found }
+  // What was not asked may still be as it was.
+  const before = found.checks.includes('answers') ? (invalid?.checks ?? []) : []
+  const checks = checkIds.filter(id => before.includes(id) || found.checks.includes(id))
+  if (checks.length === 0) return rest
+  return { ...rest, invalid: invalid?.checks.join() === checks.join() ? invalid : { ...found, checks } }
 }
 
 function failed(results: readonly Result[]): boolean {
@@ -116,8 +122,8 @@ async function gather(
   const logins = await loginAll(parts, answering)
   tell(3, 'comparing folders and disks')
   const [marks, devices] = await Promise.all([
-    markAll(parts, answering, foldersOf(parts, cluster, surveys.found)),
-    devicesOf(parts, answering, cluster),
+    markAll(parts, answering, foldersOf(parts, cluster, surveys.found), surveys.unasked),
+    devicesOf(parts, answering, cluster, surveys.unasked),
   ])
   const { uri } = parts.home.config.libvirt
   return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices, uri }
@@ -200,27 +206,41 @@ function foldersOf(parts: Parts, cluster: Cluster, surveys: ReadonlyMap<string, 
     .sort()
 }
 
-/** One node writes an empty file into each folder, all look for it, and it is removed whatever happens. */
-async function markAll(parts: Parts, records: readonly NodeRecord[], folders: readonly string[]): Promise<Marked[]> {
-  const [writer, ...others] = records
-  if (writer === undefined || folders.length === 0) return []
-  const name = `.havirt-validate-${randomUUID()}`
-  try {
-    const written = await shell(parts, writer, MARK_SCRIPT, [name, ...folders])
-    const looks = await Promise.all(
-      others.map(
-        async record => [record.name, (await shell(parts, record, LOOK_SCRIPT, [name, ...folders])).stdout] as const,
-      ),
+/** Every node writes an empty file into each folder, all look for all of them, and they are removed whatever happens. */
+async function markAll(
+  parts: Parts,
+  records: readonly NodeRecord[],
+  folders: readonly string[],
+  slow: Map<string, string>,
+): Promise<Marked[]> {
+  if (folders.length === 0) return []
+  const prefix = `.havirt-validate-${randomUUID()}`
+  const ask = (script: string, wordOf: (record: NodeRecord) => string) =>
+    Promise.all(
+      records.map(async record => {
+        const { stdout } = await shell(parts, record, script, [wordOf(record), ...folders])
+        if (!isWhole(stdout)) slow.set(record.name, 'it did not look into every folder in time')
+        return [record.name, stdout] as const
+      }),
     )
-    const lost = [[writer.name, written.stdout] as const, ...looks]
-    return folders.map(folder => ({
-      folder,
-      writer: foldersIn(written.stdout, 'wrote').includes(folder) ? writer.name : undefined,
-      seenBy: looks.flatMap(([node, text]) => (foldersIn(text, 'there').includes(folder) ? [node] : [])),
-      missingOn: lost.flatMap(([node, text]) => (foldersIn(text, 'missing').includes(folder) ? [node] : [])),
-    }))
+  const ownName = ({ name }: NodeRecord) => `${prefix}.${name}`
+  try {
+    const written = await ask(MARK_SCRIPT, ownName)
+    const looks = await ask(LOOK_SCRIPT, () => prefix)
+    return folders.map(folder => {
+      const those = (word: 'wrote' | 'missing') =>
+        written.flatMap(([node, text]) => (foldersIn(text, word).includes(folder) ? [node] : []))
+      const missingOn = those('missing')
+      const sees = looks.filter(([node, text]) => isWhole(text) && !missingOn.includes(node))
+      return {
+        folder,
+        writers: those('wrote'),
+        sees: new Map(sees.map(([node, text]) => [node, seenIn(text, folder)])),
+        missingOn,
+      }
+    })
   } finally {
-    await shell(parts, writer, UNMARK_SCRIPT, [name, ...folders])
+    await ask(UNMARK_SCRIPT, ownName)
   }
 }
 
@@ -228,14 +248,17 @@ async function devicesOf(
   parts: Parts,
   records: readonly NodeRecord[],
   cluster: Cluster,
+  slow: Map<string, string>,
 ): Promise<Map<string, ReadonlyMap<string, DeviceFacts>>> {
   const { paths } = placesOf(domainsOf(cluster).flatMap(({ disks }) => disks))
   const blocks = paths.filter(path => upNodes(cluster).some(({ seen }) => seen.paths.get(path)?.kind === 'block'))
   if (blocks.length === 0) return new Map()
   const found = await Promise.all(
-    records.map(
-      async record => [record.name, parseDevices((await shell(parts, record, DEVICE_SCRIPT, blocks)).stdout)] as const,
-    ),
+    records.map(async record => {
+      const { stdout } = await shell(parts, record, DEVICE_SCRIPT, blocks)
+      if (!isWhole(stdout)) slow.set(record.name, 'it did not read every disk in time')
+      return [record.name, parseDevices(stdout)] as const
+    }),
   )
   return new Map(found)
 }

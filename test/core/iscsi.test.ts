@@ -4,13 +4,15 @@ import { parseOffers, parsePortal, portalProblem } from '../../src/core/iscsi.ts
 import {
   discoveryCommand,
   type IscsiFacts,
+  LOGOUT_SCRIPT,
   type NodeIscsi,
   planLogins,
   planRemovals,
   preparation,
   type SeenDisk,
+  TAKE_OFF_SCRIPT,
 } from '../../src/core/plan/iscsi.ts'
-import { aCluster, aDefinition, aDisk, aDomain, aNode, aSilentNode, type ClusterParts } from './builders.ts'
+import { aCluster, aDefinition, aDisk, aDomain, aNode, aSilentNode, type ClusterParts, unreadable } from './builders.ts'
 
 describe('a portal', () => {
   test.each([
@@ -84,8 +86,12 @@ function factsOf(node1: NodeIscsi, node2 = node1, parts: ClusterParts = {}, want
   }
 }
 
+/** The commands; of those that look once more first, the words behind their script. */
 const lines = (acts: readonly { command: { node: string; argv: readonly string[] } }[]) =>
-  acts.map(({ command }) => `${command.node}: ${command.argv.join(' ')}`)
+  acts.map(({ command: { node, argv } }) => {
+    const script = argv[2] === TAKE_OFF_SCRIPT ? 'take off' : argv[2] === LOGOUT_SCRIPT ? 'log out' : undefined
+    return `${node}: ${script === undefined ? argv.join(' ') : `${script} ${argv.slice(4).join(' ')}`}`
+  })
 
 describe('logins', () => {
   test('a new target is learnt, set to come back at boot, and logged in to, where it is new', () => {
@@ -122,14 +128,12 @@ describe('what vanished', () => {
   test('a target that no portal offers any more is logged out of and forgotten on every node', () => {
     const record = `iscsiadm -m node -T ${A} -p ${P}`
     expect(taken(factsOf(seen({ offers: noOffers })))).toEqual(
-      ['node1', 'node2'].flatMap(node => [`${node}: ${record} --logout`, `${node}: ${record} -o delete`]),
+      ['node1', 'node2'].flatMap(node => [`${node}: log out ${A} ${P} sdb naa.6001`, `${node}: ${record} -o delete`]),
     )
   })
 
   test('a disk that nobody can read although its sessions stand is taken off', () => {
-    expect(taken(factsOf(lost))).toEqual(
-      ['node1', 'node2'].map(node => `${node}: sh -c echo 1 >/sys/block/sdb/device/delete`),
-    )
+    expect(taken(factsOf(lost))).toEqual(['node1', 'node2'].map(node => `${node}: take off sdb naa.6001`))
   })
 
   test('what is there is left alone', () => {
@@ -181,6 +185,30 @@ describe('what vanished', () => {
       factsOf(lost, lost, {
         definitions: [aDefinition(aDomain({ disks: [aDisk(`/dev/disk/by-path/ip-${P}-iscsi-${A}-lun-1`)] }))],
       }),
+      'node1: the domain web has it',
+    ],
+    [
+      'a running domain could not be read',
+      factsOf(lost, lost, { nodes: [aNode('node1', [unreadable()]), aNode('node2')] }),
+      'node1: nobody could read which disks web has on node1',
+    ],
+    [
+      'a definition cannot be read',
+      factsOf(lost, lost, { definitions: [{ name: 'odd', path: 'conf/odd.xml', sha256: '', problem: 'line 1' }] }),
+      'node1: conf/odd.xml cannot be read',
+    ],
+    [
+      'a node did not say what lies behind its paths',
+      factsOf(lost, lost, { nodes: [aNode('node1', [], { inquiryProblem: 'no' }), aNode('node2')] }),
+      'node1: node1 could not be asked',
+    ],
+    [
+      'a definition has it by a WWID that is written otherwise',
+      factsOf(
+        seen({ offers: noOffers, disks: [disk({ wwid: 't10.IET     00010001' })] }),
+        seen({ offers: noOffers, disks: [disk({ wwid: 't10.IET     00010001' })] }),
+        { definitions: [aDefinition(aDomain({ disks: [aDisk('/dev/disk/by-id/scsi-1IET_00010001')] }))] },
+      ),
       'node1: the domain web has it',
     ],
     [

@@ -40,7 +40,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
     { ...on, how: 'fence' },
     { ...on, how: 'word' },
   ],
-  managedSave: [on],
+  managedSave: [on, { ...on, runsOn: 'node1' }],
   snapshots: [on],
   notRunning: [{ domain: 'web' }],
   wrongState: [{ ...on, state: 'paused', wanted: 'running' }],

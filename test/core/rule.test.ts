@@ -1,7 +1,9 @@
 /** Rules as people write them, and what they say of a cluster. */
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { configOf } from '../../src/core/config.ts'
-import { parseRule, ruleProblem, ruleText, tagProblem } from '../../src/core/rule.ts'
+import { isDomainName } from '../../src/core/domain-xml.ts'
+import { parseRule, ruleProblem, rulesOf, ruleText, tagProblem } from '../../src/core/rule.ts'
 import { brokenRules, ruleRefusals, rulesAgainst } from '../../src/core/rules.ts'
 import { aCluster, aDomain, aDomainOnNode, aNode, shutOff, uuidOf } from './builders.ts'
 
@@ -84,6 +86,40 @@ describe('a domain on a node', () => {
     expect(reasons(['apart tag:front'], 'web1', 'node2', ['front: web*'])).toEqual(['web2 is on node2'])
     expect(reasons(['apart web*'], 'web1', 'node2')).toEqual(['web2 is on node2'])
     expect(reasons(['apart web.', 'apart w.b1 w.b2'], 'web1', 'node2')).toEqual([])
+  })
+
+  test('apart: not beside one that is about to arrive there, if that was first', () => {
+    const cluster = withRules(['apart web1 web2'])
+    const node3 = cluster.nodes.get('node3')
+    if (node3 === undefined) throw new Error('it is there')
+    const room = (domain: string, number: number) => ({
+      token: 't',
+      generation: 1,
+      uuid: uuidOf(number),
+      domain,
+      memoryMiB: 1,
+      vcpus: 1,
+      by: 'ann',
+    })
+    const withRoom = (...reservations: ReturnType<typeof room>[]) => ({
+      ...cluster,
+      nodes: new Map([...cluster.nodes, ['node3', { ...node3, ledger: { reservations } }]]),
+    })
+    expect(ruleRefusals(withRoom(room('web2', 3), room('web1', 1)), 'web1', 'node3')).toHaveLength(1)
+    expect(ruleRefusals(withRoom(room('web1', 1), room('web2', 3)), 'web1', 'node3')).toEqual([])
+  })
+
+  test('any name that a domain can have is itself in a rule, and nothing else', () => {
+    const names = fc.stringMatching(/^[a-zA-Z0-9][a-zA-Z0-9._+:@~(){}[\]|^$?-]{0,12}$/).filter(isDomainName)
+    fc.assert(
+      fc.property(names, names, (one, other) => {
+        const config = configOf(new Map([['placement.rules', [`on "${one}" : node1`]]]))
+        const { rules, isAbout } = rulesOf(config)
+        const [rule] = rules
+        if (rule === undefined) throw new Error('it is a rule')
+        expect([isAbout(rule, one), isAbout(rule, other)]).toEqual([true, one === other])
+      }),
+    )
   })
 
   test('soft rules refuse nothing, and are known', () => {

@@ -6,7 +6,7 @@ import type { DomainOnNode, UpNode } from '../../src/core/node.ts'
 import { checks, standing, validate } from '../../src/core/validate/checks.ts'
 import { deviations, type Facts, minority } from '../../src/core/validate/facts.ts'
 import { checkIds } from '../../src/core/validate/ids.ts'
-import type { Provided, Survey } from '../../src/core/validate/survey.ts'
+import type { Marked, Provided, Survey } from '../../src/core/validate/survey.ts'
 import {
   aCluster,
   aDefinition,
@@ -75,6 +75,16 @@ interface Parts {
 const block = (identity: string) =>
   new Map([['/dev/disk/by-id/wwn-1', { exists: true, kind: 'block' as const, identity }]])
 
+/** /srv as nodes see it: all see what all of these wrote, but for what is given. */
+function markedBy(sees: Partial<Record<string, readonly string[]>>, nodes: readonly string[] = NAMES): Marked {
+  return {
+    folder: '/srv',
+    writers: nodes,
+    sees: new Map(nodes.map(node => [node, sees[node] ?? nodes.filter(each => sees[each] === undefined)])),
+    missingOn: [],
+  }
+}
+
 /** A sound cluster of three nodes with web and db, and what a test changes of it. */
 function factsOf({
   survey = {},
@@ -102,7 +112,7 @@ function factsOf({
     surveys: new Map(NAMES.map(name => [name, { ...aSurvey(name), ...survey[name] }])),
     unasked: new Map(),
     logins: pairs,
-    marks: [{ folder: '/srv', writer: 'node1', seenBy: ['node2', 'node3'], missingOn: [] }],
+    marks: [markedBy({})],
     devices: new Map(
       NAMES.map(name => [name, new Map([['/dev/disk/by-id/wwn-1', { bytes: 1 << 30, firstMiB: 'abc' }]])]),
     ),
@@ -242,12 +252,12 @@ describe('one difference is found where it is, once', () => {
     ],
     [
       'a folder that is another',
-      { facts: { marks: [{ folder: '/srv', writer: 'node1', seenBy: ['node3'], missingOn: [] }] } },
-      'shared folders are one folder: node2: /srv on node2 is another folder than on node1',
+      { facts: { marks: [markedBy({ node2: ['node2'] })] } },
+      'shared folders are one folder: node2: /srv on node2 is another folder than on most nodes',
     ],
     [
       'a folder that is missing',
-      { facts: { marks: [{ folder: '/srv', writer: 'node1', seenBy: ['node3'], missingOn: ['node2'] }] } },
+      { facts: { marks: [{ ...markedBy({}, ['node1', 'node3']), missingOn: ['node2'] }] } },
       'shared folders are one folder: node2: /srv is not there on node2',
     ],
     [
@@ -362,6 +372,14 @@ describe('one difference is found where it is, once', () => {
     expect(found({ facts: { logins } })).toEqual([
       'every node can log in to the others: node2: root on node2 cannot log in to node3: Permission denied (publickey).',
       'every node can log in to the others: node3: on node3 the name node1 leads to another machine',
+    ])
+  })
+
+  test('where root may not write, one network mount on all nodes is proof enough', () => {
+    const mute = { ...markedBy({}), writers: [], sees: new Map(NAMES.map(node => [node, []])) }
+    expect(found({ facts: { marks: [mute] } })).toEqual([])
+    expect(found({ facts: { marks: [{ ...mute, folder: '/local' }] } })).toEqual([
+      'shared folders are one folder: cluster: no node could write into /local, and it is not one network mount on all: nobody knows whether it is one folder',
     ])
   })
 

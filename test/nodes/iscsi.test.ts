@@ -6,8 +6,8 @@ import { spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
-import { planLogins } from '../../src/core/plan/iscsi.ts'
+import { describe, expect, onTestFinished, test } from 'vitest'
+import { LOGOUT_SCRIPT, planLogins, TAKE_OFF_SCRIPT } from '../../src/core/plan/iscsi.ts'
 import { ISCSI_SCRIPT, parseIscsi } from '../../src/nodes/iscsi.ts'
 import { aCluster, aNode } from '../core/builders.ts'
 
@@ -126,4 +126,68 @@ test('a password goes into the record of the target, by standard input, and nobo
     expect(statSync(file).mode & 0o777).toBe(0o600)
   }
   expect(spawnSync('sh', ['-c', script.replaceAll(root, '/nowhere')], { input: 'x\n' }).status).toBe(1)
+})
+
+/** /sys/block with sdb, and a /proc where nothing is mounted; what a script would do to the real ones, it does to these. */
+function aBlockDevice(): {
+  run(script: string, ...words: string[]): { status: number | null; stderr: string }
+  root: string
+} {
+  const root = aFolder()
+  write(`${root}/sys/block/sdb/device/wwid`, 'naa.6001\n')
+  write(`${root}/sys/block/sdb/device/delete`, '')
+  write(`${root}/sys/block/sdb/dev`, '8:16\n')
+  write(`${root}/sys/block/sdb/sdb1/dev`, '8:17\n')
+  write(`${root}/proc/self/mountinfo`, '22 1 8:1 / / rw - ext4 /dev/sda1 rw\n')
+  write(`${root}/proc/swaps`, 'Filename Type\n')
+  write(`${root}/bin/iscsiadm`, '#!/bin/sh\necho "$@" >"$0.said"\n')
+  spawnSync('chmod', ['+x', `${root}/bin/iscsiadm`])
+  const run = (script: string, ...words: string[]) => {
+    const text = script
+      .replaceAll('/sys/block', `${root}/sys/block`)
+      .replaceAll('/proc/', `${root}/proc/`)
+      .replaceAll('/dev/$1', `${root}/dev/$1`)
+    const env = { ...process.env, PATH: `${root}/bin:${process.env['PATH']}` }
+    const { status, stderr } = spawnSync('sh', ['-c', text, 'havirt', ...words], { encoding: 'utf8', env })
+    return { status, stderr }
+  }
+  return { run, root }
+}
+
+describe('right before something is taken away it is looked at once more', () => {
+  const mount = (root: string, line: string) => write(`${root}/proc/self/mountinfo`, `${line}\n`)
+
+  test('a disk that still is the one and that nobody uses goes, and so does a session', () => {
+    const { run, root } = aBlockDevice()
+    expect(run(TAKE_OFF_SCRIPT, 'sdb', 'naa.6001')).toEqual({ status: 0, stderr: '' })
+    expect(readFileSync(`${root}/sys/block/sdb/device/delete`, 'utf8')).toBe('1\n')
+    expect(run(LOGOUT_SCRIPT, 'iqn.a:b', '10.0.0.1:3260', 'sdb', 'naa.6001').status).toBe(0)
+    expect(readFileSync(`${root}/bin/iscsiadm.said`, 'utf8')).toBe('-m node -T iqn.a:b -p 10.0.0.1:3260 --logout\n')
+  })
+
+  test.each([
+    ['another disk by now', (root: string) => write(`${root}/sys/block/sdb/device/wwid`, 'naa.7777\n')],
+    ['in use by dm-3', (root: string) => write(`${root}/sys/block/sdb/sdb1/holders/dm-3/x`, '')],
+    ['mounted, or is swap', (root: string) => mount(root, '30 1 8:17 / /srv rw - ext4 /dev/sdb1 rw')],
+    ['mounted, or is swap', (root: string) => mount(root, '30 1 0:44 / /srv rw - btrfs /dev/sdb1 rw')],
+    ['mounted, or is swap', (root: string) => write(`${root}/proc/swaps`, 'Filename\n/dev/sdb partition\n')],
+  ])('%s: nothing is done', (why, change) => {
+    const { run, root } = aBlockDevice()
+    change(root)
+    for (const answer of [
+      run(TAKE_OFF_SCRIPT, 'sdb', 'naa.6001'),
+      run(LOGOUT_SCRIPT, 'iqn.a:b', '10.0.0.1:3260', 'sdb', 'naa.6001'),
+    ])
+      expect(answer).toEqual({ status: 1, stderr: expect.stringContaining(why) })
+    expect(readFileSync(`${root}/sys/block/sdb/device/delete`, 'utf8')).toBe('')
+  })
+
+  test('a disk that can be read again stays', () => {
+    const { run, root } = aBlockDevice()
+    write(`${root}/dev/sdb`, 'x'.repeat(8192))
+    expect(run(TAKE_OFF_SCRIPT.replaceAll('iflag=direct', ''), 'sdb', 'naa.6001')).toEqual({
+      status: 1,
+      stderr: 'sdb can be read again\n',
+    })
+  })
 })

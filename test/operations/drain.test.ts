@@ -3,6 +3,7 @@ import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import type { Progress } from '../../src/report.ts'
+import { StoreError } from '../../src/store/store.ts'
 import { aDomain, aDomainOnNode, uuidOf } from '../core/builders.ts'
 import { definitionXml } from '../fake-nodes.ts'
 import { perform, texts } from '../verbs.ts'
@@ -214,7 +215,69 @@ describe('what cannot be moved while running', () => {
   })
 })
 
+test('what finds no room any more since a node fell silent is not shut down: nobody was shown that', async () => {
+  const big = [1, 2].map(number =>
+    aDomainOnNode({}, aDomain({ name: `big${number}`, uuid: uuidOf(number), memoryMiB: 6144, disks: [] })),
+  )
+  const world = await aWorld({ node1: big })
+  let looks = 0
+  world.nodes.beforeLook = () => {
+    if (++looks === 5) world.nodes.silence('node2')
+  }
+  const report = await on(world, { shutdown: true })
+  expect(world.nodes.acts.filter(line => line.includes('shutdown'))).toEqual([])
+  expect(report.exit).toBe(4)
+  expect(populations(world)[0]).toBe(1)
+})
+
+test('of two nodes that are drained together, each brings back its own', async () => {
+  const world = await aWorld({ node1: [guest(1)], node2: [guest(2)], node3: [] })
+  await on(world, {}, true, ['node1', 'node2'])
+  expect((await ledger(world)).drained?.map(({ domain }) => domain)).toEqual(['guest1'])
+  expect((await world.home.records.ledger('node2')).drained?.map(({ domain }) => domain)).toEqual(['guest2'])
+  expect((await off(world, { return: true })).exit).toBe(0)
+  expect(world.nodes.domainsOf('node1').map(({ name }) => name)).toEqual(['guest1'])
+})
+
+test('a store that fails under one move lets the others end, and is told', async () => {
+  const world = await aWorld({ node1: guests })
+  let taken = 0
+  const acquire = world.claims.acquire.bind(world.claims)
+  world.claims.acquire = (...args) => {
+    if (++taken === 2) throw new StoreError('the share is gone', 'mount it')
+    return acquire(...args)
+  }
+  const report = await on(world)
+  expect(texts(report)).toContain('the share is gone: mount it')
+  expect(texts(report)).toContain('3 moves were not begun')
+  expect(report.exit).toBe(5)
+  expect(populations(world)[0]).toBe(4)
+})
+
+test('a node that could not say which QEMUs run there is not called empty', async () => {
+  const world = await aWorld({ node1: [] })
+  world.nodes.more.set('node1', { inquiryProblem: 'ssh said no' })
+  const report = await on(world)
+  expect(report.exit).toBe(4)
+  expect(texts(report)).not.toContain('and empty')
+  expect(texts(report)).toContain('node1 could not say which QEMUs run there: ssh said no')
+})
+
 describe('the way back', () => {
+  test('forgets nothing while a node is silent', async () => {
+    const world = await aWorld({ node1: [guest(1)] })
+    await on(world)
+    const holder = ['node2', 'node3'].find(node => world.nodes.domainsOf(node).length > 0) ?? ''
+    world.nodes.silence(holder)
+    const report = await off(world, { return: true })
+    expect(report.exit).toBe(4)
+    expect(texts(report)).not.toContain('is back')
+    expect((await ledger(world)).drained).toHaveLength(1)
+    world.nodes.answerAgain(holder)
+    expect((await off(world, { return: true })).exit).toBe(0)
+    expect(world.nodes.domainsOf('node1')).toHaveLength(1)
+  })
+
   test('is shown first, then made; and the node receives again', async () => {
     const world = await aWorld({ node1: guests })
     await on(world)

@@ -20,8 +20,9 @@ async function aSurveyedWorld(count: number) {
     const [, ...folders] = words
     if (script === SURVEY_SCRIPT) return RECORDED.replace(/^clock.*$/m, `clock\t${world.clock.now() / 1000}`)
     if (script === LOGIN_SCRIPT) return words.map(to => `login\t${to}\t0\tnode: id-of-${to}\n`).join('')
-    if (script === MARK_SCRIPT) return folders.map(folder => `wrote\t${folder}\n`).join('')
-    return script === LOOK_SCRIPT ? folders.map(folder => `there\t${folder}\n`).join('') : ''
+    if (script === MARK_SCRIPT) return `${folders.map(folder => `wrote\t${folder}\n`).join('')}end\n`
+    const all = folders.flatMap(folder => names.map(name => `there\t${folder}\t${name}\n`))
+    return script === LOOK_SCRIPT ? `${all.join('')}end\n` : 'end\n'
   }
   return { world, asked, names }
 }
@@ -56,35 +57,32 @@ test('few nodes have a column each, and what is sound is said in one line', asyn
   expect(report.exit).toBe(0)
 })
 
-test('the file that marks a folder is written on one node, looked for on the others, and removed again', async () => {
-  const { world, asked } = await aSurveyedWorld(3)
+test('every node marks each folder with a file of its own, looks for all of them, and removes its own again', async () => {
+  const { world, asked, names } = await aSurveyedWorld(3)
   await validate(world)
-  const about = asked.filter(({ script }) => [MARK_SCRIPT, LOOK_SCRIPT, UNMARK_SCRIPT].includes(script))
-  expect(
-    about.map(({ node, script }) => [
-      node,
-      script === MARK_SCRIPT ? 'mark' : script === LOOK_SCRIPT ? 'look' : 'unmark',
-    ]),
-  ).toEqual([
-    ['node1', 'mark'],
-    ['node2', 'look'],
-    ['node3', 'look'],
-    ['node1', 'unmark'],
-  ])
-  expect(new Set(about.map(({ words }) => words[0])).size).toBe(1)
-  expect(about[0]?.words[0]).toMatch(/^\.havirt-validate-[0-9a-f-]{36}$/)
-  expect(about[0]?.words).toContain(world.home.path)
+  const about = (script: string) => asked.filter(each => each.script === script)
+  for (const script of [MARK_SCRIPT, LOOK_SCRIPT, UNMARK_SCRIPT])
+    expect(
+      about(script)
+        .map(({ node }) => node)
+        .sort(),
+    ).toEqual(names)
+  const prefix = about(LOOK_SCRIPT)[0]?.words[0] ?? ''
+  expect(prefix).toMatch(/^\.havirt-validate-[0-9a-f-]{36}$/)
+  for (const script of [MARK_SCRIPT, UNMARK_SCRIPT])
+    for (const { node, words } of about(script))
+      expect(words.slice(0, 2)).toEqual([`${prefix}.${node}`, world.home.path])
 })
 
-test('the file is removed although nobody could look for it', async () => {
-  const { world, asked } = await aSurveyedWorld(2)
+test('the files are removed although nobody could look for them', async () => {
+  const { world, asked, names } = await aSurveyedWorld(3)
   const answer = world.nodes.answer
   world.nodes.answer = (node, argv) => {
     if (argv[2] === LOOK_SCRIPT) throw new Error('no')
     return answer(node, argv)
   }
   await expect(validate(world)).rejects.toThrow('no')
-  expect(asked.at(-1)?.script).toBe(UNMARK_SCRIPT)
+  expect(asked.flatMap(({ node, script }) => (script === UNMARK_SCRIPT ? [node] : [])).sort()).toEqual(names)
 })
 
 test('without nodes there is nothing to compare', async () => {

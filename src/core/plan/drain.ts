@@ -4,7 +4,7 @@ import { effortToEmpty, evacuate } from '../balance/evacuate.ts'
 import { type Layout, type LayoutItem, type Places, placesNow, withFixed } from '../balance/layout.ts'
 import { refuge } from '../balance/reserve.ts'
 import { type Hop, sequence } from '../balance/sequence.ts'
-import { type Cluster, sightingsOf } from '../cluster.ts'
+import { type Cluster, sightingsOf, unknownNodes } from '../cluster.ts'
 import type { Drained, Ledger, Mark } from '../ledger.ts'
 import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
 import { type Counted, countCluster, type Fixed } from './count.ts'
@@ -153,6 +153,8 @@ export function planReturn(cluster: Cluster, name: string): Return | readonly Re
     away.filter(each => whereNow(cluster, each) === undefined),
     away.filter(each => whereNow(cluster, each) !== undefined),
   ]
+  const vanished = off.filter(each => each.stopped !== true)
+  const unknown = unknownNodes(cluster)
   const counted = countCluster(open, 'move')
   const { hops, left } = sequence(counted.layout, homes(counted.layout, running), { keepReserve: false })
   return {
@@ -161,9 +163,18 @@ export function planReturn(cluster: Cluster, name: string): Return | readonly Re
       movesOf(counted.layout, hop, `it was on ${homeOf(counted.layout, running, hop)} before`),
     ),
     starts: off.filter(each => each.stopped === true),
-    stays: [...fixedOf(counted, running), ...left.flatMap(item => noWayBack(counted.layout, item))],
-    gone: off.filter(each => each.stopped !== true),
+    stays: [
+      ...fixedOf(counted, running),
+      ...left.flatMap(item => noWayBack(counted.layout, item)),
+      ...(unknown.length === 0 ? [] : vanished.map(each => mayRun(each, unknown))),
+    ],
+    gone: unknown.length === 0 ? vanished : [],
   }
+}
+
+/** Rule 2: what nobody shows may run on a node that was not heard. */
+function mayRun({ domain, from }: Drained, unknown: ReturnType<typeof unknownNodes>): Fixed {
+  return { domain, node: from, why: unknown.map(({ name, seen }) => refuseSilent(name, seen)) }
 }
 
 function noWayBack({ items, nodes }: Layout, item: number): Fixed[] {

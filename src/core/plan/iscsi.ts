@@ -1,7 +1,8 @@
 /** Plans what an iSCSI scan does on nodes: log in to what is new, look again at what is there, take away what vanished everywhere. */
-import { type Cluster, namesOfDisks, sightings, unknownNodes } from '../cluster.ts'
+import { type Cluster, namesOfDisks, sightings, unknownNodes, upNodes } from '../cluster.ts'
 import type { Command } from '../command.ts'
 import type { Chap, Offered, Portal } from '../iscsi.ts'
+import { isPresent } from '../node.ts'
 import type { IscsiDisk, IscsiSession } from '../validate/survey.ts'
 
 /** A disk of a session as its node has it. */
@@ -66,6 +67,36 @@ for file in "$@"; do
   done <"$file" >"$file.havirt" && mv "$file.havirt" "$file" || exit 1
 done
 exit $found`
+
+/**
+ * Asks once more, right before: the device still is that disk, and nothing there uses it. A name like sdb may mean another disk by now,
+ * and somebody may have mounted it since it was looked at.
+ */
+const STILL_UNUSED = `still_unused() {
+  disk=/sys/block/$1
+  [ "$(cat "$disk/device/wwid" 2>/dev/null)" = "$2" ] || { echo "$1 is another disk by now" >&2; return 1; }
+  for part in "$disk" "$disk/$1"*; do
+    [ -r "$part/dev" ] || continue
+    for holder in "$part"/holders/*; do [ ! -e "$holder" ] || { echo "$1 is in use by \${holder##*/}" >&2; return 1; }; done
+    number=$(cat "$part/dev") name=/dev/\${part##*/}
+    if awk -v n="$number" -v d="$name" '$3 == n || $0 ~ (" " d " ") { f = 1 } END { exit !f }' /proc/self/mountinfo ||
+      awk -v d="$name" '$1 == d { f = 1 } END { exit !f }' /proc/swaps; then
+      echo "$1 is mounted, or is swap" >&2; return 1
+    fi
+  done
+}`
+
+/** `sh -c` with a device and its WWID: takes it off when nobody can read or use it there. */
+export const TAKE_OFF_SCRIPT = `${STILL_UNUSED}
+still_unused "$1" "$2" || exit 1
+if timeout 10 dd if="/dev/$1" of=/dev/null bs=4096 count=1 iflag=direct 2>/dev/null; then echo "$1 can be read again" >&2; exit 1; fi
+echo 1 >"/sys/block/$1/device/delete"`
+
+/** `sh -c` with a target, its portal, and device and WWID of each of its disks. */
+export const LOGOUT_SCRIPT = `${STILL_UNUSED}
+target=$1 portal=$2; shift 2
+while [ $# -gt 1 ]; do still_unused "$1" "$2" || exit 1; shift 2; done
+exec iscsiadm -m node -T "$target" -p "$portal" --logout`
 
 /** Where open-iscsi keeps its records: Debian's place, and that of newer versions. */
 const RECORDS = ['/etc/iscsi', '/var/lib/iscsi'] as const
@@ -189,7 +220,7 @@ export function planRemovals(facts: IscsiFacts): IscsiPlan {
     for (const { target, portal } of gone) {
       const own = disks.filter(disk => disk.target === target)
       judge(node, `the target ${target} at ${portal}, which is no longer offered`, own, () =>
-        logout(node, target, portal),
+        logout(node, target, portal, own),
       )
     }
     const lost = disks.filter(disk => !gone.some(({ target }) => target === disk.target) && isLost(facts, disk))
@@ -198,32 +229,54 @@ export function planRemovals(facts: IscsiFacts): IscsiPlan {
         act(node, `take ${disk.wwid} (${disk.device}) off ${node}`, [
           'sh',
           '-c',
-          `echo 1 >/sys/block/${disk.device}/device/delete`,
+          TAKE_OFF_SCRIPT,
+          'havirt',
+          disk.device,
+          disk.wwid,
         ]),
       ])
   }
   return { acts, kept }
 }
 
-/** Why not everybody was asked, if so. */
+/** Why not everything is known that might use a disk, if so. */
 function unheardOf({ cluster, nodes }: IscsiFacts): string | undefined {
   const [silent] = unknownNodes(cluster)
   if (silent !== undefined) return `${silent.name} is ${silent.seen.state} and may use it`
-  const missing = [...cluster.nodes.values()].find(({ name, seen }) => seen.state === 'up' && !nodes.has(name))
-  return missing === undefined ? undefined : `${missing.name} could not be asked`
+  const up = upNodes(cluster)
+  const missing = up.find(({ name, seen }) => !nodes.has(name) || seen.inquiryProblem !== undefined)
+  if (missing !== undefined) return `${missing.name} could not be asked`
+  const opaque = sightings(cluster).find(({ domain }) => isPresent(domain) && domain.definition === undefined)
+  if (opaque !== undefined) return `nobody could read which disks ${opaque.domain.name} has on ${opaque.node}`
+  const unreadable = [...cluster.definitions.values()].find(({ domain }) => domain === undefined)
+  return unreadable === undefined ? undefined : `${unreadable.path} cannot be read`
 }
 
-function logout(node: string, target: string, portal: string): IscsiAct[] {
+function logout(node: string, target: string, portal: string, disks: readonly SeenDisk[]): IscsiAct[] {
   const record = ['iscsiadm', '-m', 'node', '-T', target, '-p', portal]
+  const words = disks.flatMap(({ device, wwid }) => [device, wwid])
   return [
-    act(node, `log ${node} out of ${target} at ${portal}`, [...record, '--logout']),
+    act(node, `log ${node} out of ${target} at ${portal}`, [
+      'sh',
+      '-c',
+      LOGOUT_SCRIPT,
+      'havirt',
+      target,
+      portal,
+      ...words,
+    ]),
     act(node, `let ${node} forget ${target} at ${portal}`, [...record, '-o', 'delete']),
   ]
 }
 
+/** The kernel writes addresses of IPv6 without brackets. */
+function bare(address: string): string {
+  return address.replace(/[[\]]/g, '')
+}
+
 /** No portal of the configuration offers it, and every one of them told every node what it offers. */
 function isGone({ nodes, portals }: IscsiFacts, { target, portal }: IscsiSession): boolean {
-  const host = (address: string) => address.replace(/:\d+$/, '')
+  const host = (address: string) => bare(address).replace(/:\d+$/, '')
   if (!portals.some(({ address }) => host(address) === host(portal))) return false
   return [...nodes.values()].every(({ offers }) =>
     portals.every(({ address }) => {
@@ -261,7 +314,11 @@ function usesOf({ nodes, cluster }: IscsiFacts, disk: SeenDisk): string[] {
 
 /** A name of a domain's disk that may mean this one, by its WWID, its target or its device: rather once too often. */
 function mayBe(name: string, { wwid, target, device }: SeenDisk): boolean {
-  const bare = wwid.replace(/^(?:naa|eui|t10)\./, '').toLowerCase()
-  const spelled = name.toLowerCase()
-  return [bare, target.toLowerCase(), `/dev/${device}`].some(word => spelled.includes(word))
+  const spelled = plain(name)
+  return [wwid.replace(/^(?:naa|eui|t10)\./, ''), target, `/dev/${device}`].some(word => spelled.includes(plain(word)))
+}
+
+/** A WWID is written with blanks, underscores or dots in different places. */
+function plain(text: string): string {
+  return text.toLowerCase().replace(/[^a-z0-9]/g, '')
 }

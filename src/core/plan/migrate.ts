@@ -75,10 +75,13 @@ export function objectionsToMove(
 
 /** A saved image or an autostart definition on the target would make it run a second time, later. */
 function otherClaims(cluster: Cluster, domain: Domain, target: string): Refusal[] {
+  const runsOn = sightingsOf(cluster, domain).find(each => each.domain.active)?.node
   return sightingsOf(cluster, domain)
     .filter(({ node, domain: seen }) => node === target && !seen.active)
     .flatMap(({ node, domain: seen }) => [
-      ...(seen.managedSave ? [refuse('managedSave', { domain: seen.name, node })] : []),
+      ...(seen.managedSave
+        ? [refuse('managedSave', { domain: seen.name, node, ...(runsOn === undefined ? {} : { runsOn }) })]
+        : []),
       ...(seen.autostart ? [refuse('autostart', { domain: seen.name, node })] : []),
     ])
 }

@@ -60,7 +60,7 @@ export function planPower(cluster: Cluster, request: PowerRequest): Plan {
 function otherPresences(cluster: Cluster, { node, domain: seen }: Sighting): Refusal[] {
   const saved = sightingsOf(cluster, seen)
     .filter(({ domain }) => domain.managedSave)
-    .map(each => refuse('managedSave', { domain: each.domain.name, node: each.node }))
+    .map(each => refuse('managedSave', { domain: each.domain.name, node: each.node, runsOn: node }))
   const domain = seen.definition
   if (domain === undefined)
     return [...saved, refuse('unreadable', { domain: seen.name, other: seen.name, node, problem: seen.problem ?? '' })]

@@ -8,6 +8,8 @@ export interface Way {
   readonly domain: string
   readonly from: string
   readonly to: string
+  /** Domains that go there with it: without them it does not go. */
+  readonly along?: readonly string[]
 }
 
 /** What has become of a move. One that `failed` took nothing away from where it was. */
@@ -43,6 +45,7 @@ function isWithin({ from, to }: Way, moving: readonly Way[], perNode: number): b
 /** Whether a move may begin although one that was planned before it is not done. */
 function mayPass(way: Way, before: Way, standing: Standing): boolean {
   if (standing === 'done') return true
+  if (standing === 'failed' && way.along?.includes(before.domain) === true) return false
   // It may need the room that the other leaves, and the same domain goes one way after the other.
   if (way.domain === before.domain || way.to === before.from) return false
   // What has begun has its room on the target already; what waits must still find it there.

@@ -1,8 +1,8 @@
 /** Checks of domains and their disks: what is defined where, what is there twice, what differs from conf/. */
-import { type Cluster, sightings, unlisted, upNodes } from '../cluster.ts'
+import { type Cluster, sightings, sightingsOf, unlisted, upNodes } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
 import { diskIdentity, exclusiveDisks, placeOf } from '../domain-xml.ts'
-import { unlistedFix, unlistedWords } from '../refusal.ts'
+import { savedFix, unlistedFix, unlistedWords } from '../refusal.ts'
 import { ruleText } from '../rule.ts'
 import { brokenRules } from '../rules.ts'
 import { type Check, type Facts, type Finding, minority } from './facts.ts'
@@ -31,7 +31,7 @@ const saved: Check = {
       .map(({ node, domain }) => ({
         node,
         why: `${node} holds a saved image of ${domain.name}: it cannot be started elsewhere`,
-        fix: `restore it there (ssh ${node} virsh start ${domain.name}), or discard it (ssh ${node} virsh managedsave-remove ${domain.name})`,
+        fix: savedFix(domain.name, node, sightingsOf(cluster, domain).find(each => each.domain.active)?.node),
       })),
 }
 

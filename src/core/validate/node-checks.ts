@@ -1,11 +1,16 @@
 /** Checks that hold the nodes against each other: networks, iSCSI, ssh, versions, clocks, folders, settings. */
 
-import { silentNodes } from '../cluster.ts'
-import { quote } from '../command.ts'
+import { silentNodes, upNodes } from '../cluster.ts'
+import { pasteableLine, quote } from '../command.ts'
 import { isConfirmedDown } from '../node.ts'
 import { type Check, deviations, type Facts, type Finding, minority, ofEach } from './facts.ts'
 import type { CheckId } from './ids.ts'
-import type { Provided, Survey } from './survey.ts'
+import type { Marked, Provided, Survey } from './survey.ts'
+
+/** A command on a node as a line to paste, whatever characters its words have. */
+function on(node: string, ...argv: string[]): string {
+  return pasteableLine({ node, argv }, undefined)
+}
 
 const answering: Check = {
   id: 'answers',
@@ -18,6 +23,17 @@ const answering: Check = {
         : `${node.name} is ${node.seen.state}: ${node.seen.reason}`,
       fix: node.seen.hint,
     })),
+    ...upNodes(cluster).flatMap(({ name: node, seen: { inquiryProblem } }) =>
+      inquiryProblem === undefined
+        ? []
+        : [
+            {
+              node,
+              why: `${node} could not say what its paths are and which QEMUs run: ${inquiryProblem}`,
+              fix: `havirt node scan ${node}`,
+            },
+          ],
+    ),
     ...[...unasked].map(([node, why]) => ({
       node,
       why: `${node} could not be asked: ${why}`,
@@ -48,13 +64,13 @@ function provided(
           return {
             node,
             why: `only ${node} has the ${noun} ${item}`,
-            fix: `define it on all nodes, or take it off: ssh ${node} virsh ${verb}-destroy ${quote(item)}`,
+            fix: `define it on all nodes, or, once no domain there needs it, take it off: ${on(node, 'virsh', `${verb}-destroy`, item)}`,
           }
         const why = `${node} ${known ? 'has not started' : 'lacks'} the ${noun} ${item}`
         return {
           node,
           why,
-          fix: known ? `ssh ${node} virsh ${verb}-start ${quote(item)}` : copyCommand(facts, node, verb, item, of),
+          fix: known ? on(node, 'virsh', `${verb}-start`, item) : copyCommand(facts, node, verb, item, of),
         }
       })
       return [...lacking, ...differently(facts, noun, verb, of), ...notByItself(facts, noun, verb, of)]
@@ -98,7 +114,7 @@ function notByItself(facts: Facts, noun: string, verb: string, of: (survey: Surv
       .map(({ name }) => ({
         node,
         why: `the ${noun} ${name} of ${node} is not there any more when ${node} boots`,
-        fix: `ssh ${node} virsh ${verb}-autostart ${quote(name)}`,
+        fix: on(node, 'virsh', `${verb}-autostart`, name),
       })),
   )
 }
@@ -114,7 +130,7 @@ const bridges: Check = {
       why: kind === 'extra' ? `only ${node} has the bridge ${item}` : `${node} lacks the bridge ${item}`,
       fix:
         kind === 'extra'
-          ? `make it on all nodes, or remove it: ssh ${node} ip link delete ${quote(item)}`
+          ? `make it on all nodes, or, once no domain there needs it, remove it: ${on(node, 'ip', 'link', 'delete', item)}`
           : `make it in the network configuration of ${node}; for now: ssh ${node} 'ip link add ${item} type bridge && ip link set ${item} up'`,
     }))
     const all = new Set([...names.values()].flat())
@@ -125,7 +141,7 @@ const bridges: Check = {
       return minority(new Map(mtus)).map(({ node, value, usual }) => ({
         node,
         why: `the bridge ${name} of ${node} has an MTU of ${value}, and ${usual} elsewhere`,
-        fix: `ssh ${node} ip link set ${quote(name)} mtu ${usual}, and in its network configuration`,
+        fix: `${on(node, 'ip', 'link', 'set', name, 'mtu', usual)}, and in its network configuration`,
       }))
     })
     return [...lacking, ...sizes]
@@ -346,24 +362,43 @@ const mounts: Check = {
 const folders: Check = {
   id: 'folders',
   title: 'shared folders are one folder',
-  run: ({ marks, surveys }) =>
-    marks.flatMap(({ folder, writer, seenBy, missingOn }) => {
-      const missing = missingOn.map(node => ({
+  run: facts =>
+    facts.marks.flatMap(marked => [
+      ...marked.missingOn.map(node => ({
         node,
-        why: `${folder} is not there on ${node}`,
-        fix: `mount its storage there: ssh ${node} mount ${quote(folder)}`,
-      }))
-      if (writer === undefined) return missing
-      const others = [...surveys.keys()].filter(
-        node => node !== writer && !seenBy.includes(node) && !missingOn.includes(node),
-      )
-      const local = others.map(node => ({
-        node,
-        why: `${folder} on ${node} is another folder than on ${writer}: a file written there is not seen here`,
-        fix: `look what is mounted there: ssh ${node} findmnt --target ${quote(folder)}`,
-      }))
-      return [...missing, ...local]
-    }),
+        why: `${marked.folder} is not there on ${node}`,
+        fix: `mount its storage there: ${on(node, 'mount', marked.folder)}`,
+      })),
+      ...(marked.writers.length === 0 ? unwritten(facts, marked) : otherFolders(marked)),
+    ]),
+}
+
+/** Who sees other files than most sees another folder. */
+function otherFolders({ folder, writers, sees }: Marked): Finding[] {
+  const views = [...sees].map(
+    ([node, seen]) => [node, writers.filter(writer => seen.includes(writer)).join(' ')] as const,
+  )
+  return minority(new Map(views)).map(({ node }) => ({
+    node,
+    why: `${folder} on ${node} is another folder than on most nodes: files that are written there are not seen here`,
+    fix: `look what is mounted there: ${on(node, 'findmnt', '--target', folder)}`,
+  }))
+}
+
+/** Where root may not write, as on many NFS exports, the same source of the mount has to be proof enough. */
+function unwritten({ surveys }: Facts, { folder, sees }: Marked): Finding[] {
+  const sources = [...sees.keys()].map(node => {
+    const over =
+      surveys.get(node)?.mounts.filter(({ point }) => folder === point || folder.startsWith(`${point}/`)) ?? []
+    return over.sort((one, other) => other.point.length - one.point.length)[0]?.source
+  })
+  if (sources.every(source => source !== undefined && source === sources[0])) return []
+  return [
+    {
+      why: `no node could write into ${folder}, and it is not one network mount on all: nobody knows whether it is one folder`,
+      fix: `look at each by hand: findmnt --target ${quote(folder)}`,
+    },
+  ]
 }
 
 const home: Check = {

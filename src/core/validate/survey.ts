@@ -77,13 +77,13 @@ export interface Login {
   readonly said: string
 }
 
-/** A file that one node wrote, looked for on the others. */
+/** Files that nodes wrote into a folder, each one of its own, and which of them each node sees there. */
 export interface Marked {
   readonly folder: string
-  /** The node that wrote it; undefined: none could. */
-  readonly writer: string | undefined
-  readonly seenBy: readonly string[]
-  /** Nodes on which the folder is missing. */
+  /** The nodes that could write. */
+  readonly writers: readonly string[]
+  /** Of each node that has such a folder: the writers whose files it sees. */
+  readonly sees: ReadonlyMap<string, readonly string[]>
   readonly missingOn: readonly string[]
 }
 

@@ -161,6 +161,14 @@ describe('the way back', () => {
     expect(plan).toMatchObject({ moves: [], starts: [], gone: [{ domain: 'guest2' }] })
   })
 
+  test('calls nothing gone while a node is silent: it may run there', () => {
+    const plan = back([aNode('node1'), aSilentNode('node2')], away(1))
+    expect(plan).toMatchObject({
+      gone: [],
+      stays: [{ domain: 'guest1', why: [{ reason: 'unreachable', node: 'node2' }] }],
+    })
+  })
+
   test('starts what was shut down', () => {
     expect(back([aNode('node1'), aNode('node2')], away(1, { stopped: true })).starts).toMatchObject([
       { domain: 'guest1' },

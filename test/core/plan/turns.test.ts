@@ -45,6 +45,12 @@ describe('a move waits', () => {
     expect(begun(ways, WIDE, ['failed', 'waiting', 'waiting'])).toEqual(['b'])
   })
 
+  test('for ever, when one failed that it must be together with', () => {
+    const ways = [way('a', '1', '2'), { ...way('b', '1', '2'), along: ['a'] }]
+    expect(begun(ways, { together: 1, perNode: 1 }, ['done', 'waiting'])).toEqual(['b'])
+    expect(begun(ways, { together: 1, perNode: 1 }, ['failed', 'waiting'])).toEqual([])
+  })
+
   test('for an earlier one that waits for room on the same node: it would take that', () => {
     const ways = [way('other', '2', '3'), way('a', '1', '2'), way('b', '4', '2')]
     expect(begun(ways)).toEqual(['other'])
