@@ -1,6 +1,7 @@
 /** Taking a node out of service and back, on real nodes: five guests leave it, it is switched off and on, and they come home. */
 import { readFile, writeFile } from 'node:fs/promises'
-import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
+import { impatientLibvirt } from './impatient-libvirt.ts'
 import {
   type Beat,
   clean,
@@ -13,7 +14,6 @@ import {
   pathOn,
   printed,
   running,
-  shell,
   sure,
   until,
   whereIs,
@@ -73,24 +73,6 @@ test('a node with five guests is drained, switched off and on, and refilled: non
   expect(await places()).toEqual(GUESTS.map(() => 'node2'))
   await goOn(before)
 })
-
-/** libvirt takes 25 s to find out that a target is gone. Nothing here depends on how long that is. */
-async function impatientLibvirt(node: string): Promise<void> {
-  const file = '/etc/libvirt/qemu.conf'
-  await sure(
-    shell(node, `cp ${file} /run/qemu.conf; printf 'keepalive_interval = 1\\nkeepalive_count = 2\\n' >>${file}`),
-  )
-  await restart(node)
-  onTestFinished(async () => {
-    await sure(shell(node, `cp /run/qemu.conf ${file}`))
-    await restart(node)
-  })
-}
-
-async function restart(node: string): Promise<void> {
-  await fault('libvirtd', node, 'stop')
-  await fault('libvirtd', node, 'start')
-}
 
 test('a target that is cut off in the middle: what moves there fails, the others go on, and the same command finishes', async () => {
   await configure('observe', 'timeoutMs: 2000')
