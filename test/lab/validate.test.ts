@@ -35,7 +35,7 @@ beforeAll(async () => {
 })
 afterEach(async () => {
   for (const node of NODES) {
-    const undo = `umount /media/images 2>/dev/null; rm -rf /run/systemd; ip link delete br9 2>/dev/null; ip link set br0 mtu 1500
+    const undo = `grep -q ' /media/images tmpfs ' /proc/mounts && umount /media/images; rm -rf /run/systemd; ip link delete br9 2>/dev/null; ip link set br0 mtu 1500
       for name in extra; do virsh -q net-destroy $name; virsh -q net-undefine $name; done
       for name in data; do virsh -q pool-destroy $name; virsh -q pool-undefine $name; done
       rm -rf ${KEPT.split(' ')
