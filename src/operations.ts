@@ -3,8 +3,8 @@ import { balanceOperations } from './operations/balance.ts'
 import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
-import { drainOperations } from './operations/drain.ts'
 import { iscsiOperations } from './operations/iscsi.ts'
+import { maintenanceOperations } from './operations/maintenance.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
 import type { Operation } from './operations/operation.ts'
@@ -16,7 +16,7 @@ import { whatIfOperations } from './operations/what-if.ts'
 export const operations: readonly Operation[] = [
   ...nodeOperations,
   ...nodeDownOperations,
-  ...drainOperations,
+  ...maintenanceOperations,
   ...iscsiOperations,
   ...domainOperations,
   ...balanceOperations,

@@ -1,11 +1,17 @@
 /** All checks, and what they give as one table: check by node. */
 import { domainChecks } from './domain-checks.ts'
 import type { Check, Facts, Finding } from './facts.ts'
-import type { CheckId } from './ids.ts'
-import { nodeChecks } from './node-checks.ts'
+import { hostChecks } from './host-checks.ts'
+import { type CheckId, checkIds } from './ids.ts'
+import { iscsiChecks } from './iscsi-checks.ts'
+import { networkChecks } from './network-checks.ts'
+import { sshChecks } from './ssh-checks.ts'
+import { storageChecks } from './storage-checks.ts'
+
+const all = [...hostChecks, ...networkChecks, ...iscsiChecks, ...sshChecks, ...storageChecks, ...domainChecks]
 
 /** In the order of the table. */
-export const checks: readonly Check[] = [...nodeChecks, ...domainChecks]
+export const checks: readonly Check[] = [...all].sort((a, b) => checkIds.indexOf(a.id) - checkIds.indexOf(b.id))
 
 /** What one check found. */
 export interface Result {
