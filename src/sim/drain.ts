@@ -7,13 +7,10 @@ import { setFlagsFromString } from 'node:v8'
 /** Must not be called from within a continuation, where it does nothing: see {@link outside}. */
 export const drain: () => void = checkpoint()
 
+/** The flag is the whole process's, and stays: a thread that took it away again would take it from another that is just compiling. */
 function checkpoint(): () => void {
   setFlagsFromString('--allow-natives-syntax')
-  try {
-    return new Function('%PerformMicrotaskCheckpoint()') as () => void
-  } finally {
-    setFlagsFromString('--no-allow-natives-syntax')
-  }
+  return new Function('%PerformMicrotaskCheckpoint()') as () => void
 }
 
 /** Does the work in a callback of the event loop, where {@link drain} works. */
