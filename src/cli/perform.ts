@@ -39,15 +39,22 @@ export async function perform(
 }
 
 async function print(report: Report, options: GlobalOptions, parts: Parts | undefined): Promise<ExitStatus> {
-  const format = chooseFormat(options.output, parts?.home.config.output.format ?? 'auto', process.stdout.isTTY === true)
+  const wanted = options.json === true ? 'json' : options.output
+  const format = chooseFormat(wanted, parts?.home.config.output.format ?? 'auto', process.stdout.isTTY === true)
   await printReport(report, { format, quiet: options.quiet === true })
   return report.exit
 }
 
-function contradiction({ yes, dryrun }: GlobalOptions): Report | undefined {
-  return yes === true && dryrun === true
-    ? { exit: exitStatus.usage, messages: [failure('--yes and --dryrun contradict each other', 'give one of them')] }
-    : undefined
+function contradiction({ yes, dryrun, json, output }: GlobalOptions): Report | undefined {
+  const both =
+    yes === true && dryrun === true
+      ? '--yes and --dryrun'
+      : json === true && output !== undefined && output !== 'json'
+        ? `--json and --output ${output}`
+        : undefined
+  return both === undefined
+    ? undefined
+    : { exit: exitStatus.usage, messages: [failure(`${both} contradict each other`, 'give one of them')] }
 }
 
 function errorReport(error: unknown): Report {

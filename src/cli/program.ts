@@ -24,6 +24,7 @@ export interface GlobalOptions {
   readonly dryrun?: boolean
   readonly yes?: boolean
   readonly output?: Format
+  readonly json?: boolean
   readonly quiet?: boolean
   readonly ensure?: boolean
   readonly wait?: number
@@ -40,6 +41,7 @@ export const globalOptions: readonly Option[] = [
   { flags: '--dryrun', help: 'only show what would be done, as shell commands' },
   { flags: '--no-dryrun', help: 'the same as --yes' },
   { flags: '-o, --output FORMAT', help: 'how to print', choices: ['table', 'tsv', 'json', 'yaml'] },
+  { flags: '--json', help: 'the same as -o json' },
   { flags: '-q, --quiet', help: 'no progress and no notes; warnings and refusals remain' },
   { flags: '--ensure', help: 'what is already so is success, not a refusal' },
   {

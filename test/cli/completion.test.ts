@@ -100,7 +100,17 @@ describe('arguments', () => {
 })
 
 describe('options', () => {
-  const everywhere = ['--dryrun', '--ensure', '--home', '--no-dryrun', '--output', '--quiet', '--wait', '--yes']
+  const everywhere = [
+    '--dryrun',
+    '--ensure',
+    '--home',
+    '--json',
+    '--no-dryrun',
+    '--output',
+    '--quiet',
+    '--wait',
+    '--yes',
+  ]
 
   test('of the operation and of every command', async () => {
     expect(await offered('-')).toEqual(everywhere)

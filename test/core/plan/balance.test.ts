@@ -1,4 +1,5 @@
 /** When evening out the cluster is planned, what it leaves alone, and why it is refused. */
+import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { defaultConfig } from '../../../src/core/config.ts'
 import { type Balance, type BalanceRequest, planBalance } from '../../../src/core/plan/balance.ts'
@@ -132,4 +133,26 @@ test('nothing is planned while a node is silent, or a domain runs twice', () => 
   expect(silent).toMatchObject([{ reason: 'unreachable', node: 'node4' }])
   const twice = planBalance(aCluster({ nodes: [aNode('node1', [guest(1)]), aNode('node2', [guest(1)])] }), UNLIMITED)
   expect(twice).toMatchObject([{ reason: 'presentTwice', domain: 'guest1' }])
+})
+
+test('of random clusters a plan makes nothing worse, and once it is carried out there is nothing left to plan', () => {
+  const one = fc.record({ at: fc.nat(2), gib: fc.integer({ min: 1, max: 3 }) })
+  fc.assert(
+    fc.property(fc.array(one, { minLength: 3, maxLength: 9 }), drawn => {
+      const on = new Map(drawn.map(({ at }, number) => [`guest${number}`, `node${at + 1}`]))
+      const cluster = () =>
+        ['node1', 'node2', 'node3'].map(name =>
+          aNode(
+            name,
+            drawn.flatMap(({ gib }, number) => (on.get(`guest${number}`) === name ? [guest(number, gib)] : [])),
+            { memoryMiB: 32_768 },
+          ),
+        )
+      const plan = planned({ nodes: cluster() })
+      expect(plan.scoreAfter).toBeLessThanOrEqual(plan.scoreBefore)
+      for (const { domain, to } of plan.moves) on.set(domain, to)
+      expect(planned({ nodes: cluster() }).moves).toEqual([])
+    }),
+    { numRuns: 8 },
+  )
 })
