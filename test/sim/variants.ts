@@ -230,7 +230,8 @@ export const variants: readonly Variant[] = [
   },
   {
     why: 'a failed raise counts as done',
-    within: 4000,
+    within: 500,
+    plot: 'deafRaise',
     edits: [
       edit(
         'take-up.ts',
@@ -241,7 +242,8 @@ export const variants: readonly Variant[] = [
   },
   {
     why: 'a node with a command in doubt is believed',
-    within: 4000,
+    within: 500,
+    plot: 'deafRaise',
     edits: [edit('operate.ts', 'seen: unsettled.get(name) ?? back ?? node.seen', 'seen: (unsettled, back, node.seen)')],
   },
   {
@@ -251,7 +253,8 @@ export const variants: readonly Variant[] = [
   },
   {
     why: 'a released claim forgets what is in doubt',
-    within: 1000,
+    within: 500,
+    plot: 'deafRaise',
     edits: [
       edit('store/claim.ts', "({ ...record, state: 'released' })", "({ ...record, doubts: [], state: 'released' })"),
     ],
