@@ -1,14 +1,11 @@
 /** Evening out the cluster. */
 import { readFile } from 'node:fs/promises'
 import { MIB_PER_GIB } from '../core/balance/layout.ts'
-import { type Cluster, upNodes } from '../core/cluster.ts'
-import { cpuQuestionOf } from '../core/node.ts'
-import { needsOf } from '../core/placement.ts'
+import type { Cluster } from '../core/cluster.ts'
 import { type Balance, percent, planBalance, planMoves, type Use } from '../core/plan/balance.ts'
-import { gibOf, type Move, moveRows } from '../core/plan/moves.ts'
+import { type Move, moveRows } from '../core/plan/moves.ts'
 import { changesSince, parsePlan, type SavedPlan, savedPlan } from '../core/plan/saved-plan.ts'
-import { describeRefusal, refuse } from '../core/refusal.ts'
-import { observeOnce } from '../observe.ts'
+import { refuse } from '../core/refusal.ts'
 import type { Parts } from '../operate.ts'
 import {
   type Column,
@@ -21,10 +18,10 @@ import {
   refusedReport,
   warning,
 } from '../report.ts'
-import { migration } from './changes.ts'
-import { PROCESSES } from './inquiries.ts'
 import { carryOut, scriptOf } from './moves.ts'
+import { observeForMoves } from './observations.ts'
 import { combine, type Input, type Operation } from './operation.ts'
+import { moveTasks, moving, stayNote } from './several-moves.ts'
 
 const BALANCE_COLUMNS: readonly Column[] = [
   {
@@ -84,7 +81,7 @@ async function balanceCluster(parts: Parts, input: Input): Promise<Report> {
   if (changes.length > 0) return refusedReport([refuse('planStale', { changes })])
   const plan = saved === undefined ? planBalance(cluster, requestOf(input)) : planMoves(cluster, saved.moves)
   if (!('moves' in plan)) return refusedReport(plan)
-  const about = [...usesText(plan), ...fixedNotes(plan)]
+  const about = [...usesText(plan), ...plan.fixed.flatMap(stayNote)]
   if (plan.moves.length === 0)
     return { exit: exitStatus.done, messages: [...about, note('nothing to do: no move gains more than it costs')] }
   return input.mode.act ? carryOutAll(parts, input, plan, about) : show(parts, input, cluster, plan, about)
@@ -105,25 +102,6 @@ async function planIn({ options }: Input): Promise<SavedPlan | Report | undefine
   }
 }
 
-/** Every node is asked for the disks, the bridges and the CPU of every active domain. */
-export async function observeForMoves(parts: Parts): Promise<Cluster> {
-  const first = await observeOnce(parts)
-  if (first.nodes.size === 0) return first
-  const running = upNodes(first).flatMap(({ seen }) =>
-    seen.domains.flatMap(({ active, definition }) => (active ? (definition ?? []) : [])),
-  )
-  const needs = running.map(needsOf)
-  const all = (what: 'paths' | 'volumes' | 'devices') => [...new Set(needs.flatMap(each => each[what]))]
-  const cpus = running.flatMap(domain => cpuQuestionOf(domain) ?? [])
-  return observeOnce(parts, {
-    ...PROCESSES,
-    paths: all('paths'),
-    volumes: all('volumes'),
-    devices: all('devices'),
-    cpus,
-  })
-}
-
 function requestOf({ options }: Input) {
   const { maxMoves, maxGib, goal } = options
   return {
@@ -135,11 +113,7 @@ function requestOf({ options }: Input) {
 
 /** The moves, and their commands as they would run if everything stays as it is. */
 function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, about: readonly Message[]): Report {
-  const tasks = moves.map(move => ({
-    change: migration(parts, input, move.domain, move.to, move.along),
-    why: `${gibOf(move.memoryMiB)} GiB: ${move.why}`,
-  }))
-  const shown = scriptOf(parts, cluster, tasks)
+  const shown = scriptOf(parts, cluster, moveTasks(parts, input, moves))
   return { ...shown, plan: savedPlan(cluster, moves), table: tableOf(moves), messages: [...about, ...shown.messages] }
 }
 
@@ -147,9 +121,8 @@ function show(parts: Parts, input: Input, cluster: Cluster, { moves }: Balance, 
 const ONE_BY_ONE = { together: 1, perNode: 1 }
 
 async function carryOutAll(parts: Parts, input: Input, { moves }: Balance, about: readonly Message[]): Promise<Report> {
-  const changeOf = ({ domain, to, along }: Move) => migration(parts, input, domain, to, along)
   const way = { mode: input.mode, limits: ONE_BY_ONE, untilFailure: true }
-  const { reports, notBegun } = await carryOut(parts, 'balance', moves, changeOf, way)
+  const { reports, notBegun } = await carryOut(parts, 'balance', moves, move => moving(parts, input, move), way)
   const combined = combine(reports)
   const left = notBegun.length
   const unfinished =
@@ -186,10 +159,4 @@ function barOf(share: number): string {
 function cpuText(use: Use, then: Use | undefined): string {
   const now = `vCPUs ${percent(use.cpu).padStart(5)}`
   return then === undefined ? now : `${now} -> ${percent(then.cpu).padStart(5)}`
-}
-
-function fixedNotes({ fixed }: Balance): Message[] {
-  return fixed.map(({ domain, node, why: [first] }) =>
-    note(`${domain} stays on ${node}${first === undefined ? '' : `: ${describeRefusal(first).why}`}`),
-  )
 }

@@ -1,9 +1,9 @@
 /** `node iscsiscan`: targets and disks of iSCSI portals on all nodes. */
 import { type Cluster, upNodes } from '../core/cluster.ts'
 import { pasteableLine } from '../core/command.ts'
+import type { Disk } from '../core/domain.ts'
 import { type Offered, type Portal, parseOffers, portalsOf } from '../core/iscsi.ts'
 import type { NodeRecord } from '../core/node.ts'
-import { placesOf } from '../core/placement.ts'
 import {
   discoveryCommand,
   type IscsiAct,
@@ -14,11 +14,10 @@ import {
   planRemovals,
   preparation,
 } from '../core/plan/iscsi.ts'
-import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
+import { type Refusal, refuseSilent } from '../core/refusal.ts'
 import { ISCSI_SCRIPT, parseIscsi } from '../nodes/iscsi.ts'
 import type { Exit } from '../nodes/process.ts'
 import { readSecret } from '../nodes/secret.ts'
-import { observeOnce } from '../observe.ts'
 import type { Parts } from '../operate.ts'
 import {
   type Column,
@@ -32,8 +31,8 @@ import {
   silentWarnings,
   warning,
 } from '../report.ts'
-import { PROCESSES } from './inquiries.ts'
-import { type Input, type Operation, words } from './operation.ts'
+import { observeDisks } from './observations.ts'
+import { type Input, type Operation, unknownAmong, words } from './operation.ts'
 
 const COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the node' },
@@ -60,9 +59,8 @@ async function scanIscsi(parts: Parts, input: Input): Promise<Report> {
   const records = await parts.home.records.nodes()
   if (records.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
   const asked = words(input, 'NODE')
-  const unknown = asked.find(name => !records.has(name))
-  if (unknown !== undefined)
-    return refusedReport([refuse('unknownNode', { node: unknown, known: [...records.keys()] })])
+  const unknown = unknownAmong(asked, records)
+  if (unknown !== undefined) return unknown
   const portals = portalsOf(parts.home.config.iscsi.portals)
   const wanted = asked.length === 0 ? [...records.keys()] : [...new Set(asked)]
   const scan: Scan = { parts, records, portals, wanted }
@@ -146,7 +144,7 @@ const TIMEOUT_MS = 30_000
 
 async function factsOf(scan: Scan): Promise<IscsiFacts> {
   const { parts, records, portals, wanted } = scan
-  const cluster = await observeForDisks(parts)
+  const cluster = await observeDisks(parts, disksOf)
   const answering = upNodes(cluster).flatMap(({ name }) => records.get(name) ?? [])
   const found = await Promise.all(
     answering.map(async record => [record.name, await iscsiOf(parts, record, portals)] as const),
@@ -155,14 +153,11 @@ async function factsOf(scan: Scan): Promise<IscsiFacts> {
   return { cluster, nodes, portals, wanted }
 }
 
-/** Every disk of every domain, by all its names. */
-async function observeForDisks(parts: Parts): Promise<Cluster> {
-  const first = await observeOnce(parts, PROCESSES)
-  const defined = [...first.definitions.values()].flatMap(({ domain }) => domain?.disks ?? [])
-  const running = upNodes(first).flatMap(({ seen }) =>
-    seen.domains.flatMap(({ definition }) => definition?.disks ?? []),
-  )
-  return observeOnce(parts, { ...PROCESSES, ...placesOf([...defined, ...running]) })
+/** Of every domain, whether it runs or not. */
+function disksOf(cluster: Cluster): Disk[] {
+  const defined = [...cluster.definitions.values()].flatMap(({ domain }) => domain?.disks ?? [])
+  const seen = upNodes(cluster).flatMap(({ seen }) => seen.domains.flatMap(({ definition }) => definition?.disks ?? []))
+  return [...defined, ...seen]
 }
 
 async function iscsiOf(parts: Parts, record: NodeRecord, portals: readonly Portal[]): Promise<NodeIscsi | undefined> {

@@ -1,11 +1,10 @@
 /** Taking nodes out of service, and back. */
 import { markText } from '../core/ledger.ts'
-import { refuse } from '../core/refusal.ts'
 import type { Parts } from '../operate.ts'
-import { exitStatus, failure, note, type Report, refusedReport } from '../report.ts'
+import { exitStatus, failure, note, type Report } from '../report.ts'
 import { drain, flag } from './drain.ts'
 import { mark, REASON, recording } from './marks.ts'
-import { combine, type Input, type Operation, words } from './operation.ts'
+import { combine, type Input, type Operation, unknownAmong, words } from './operation.ts'
 import { maintenanceOff } from './return.ts'
 import { MOVE_COLUMNS, told } from './several-moves.ts'
 
@@ -52,9 +51,8 @@ export const maintenanceOperations: readonly Operation[] = [
 async function maintenanceOn(parts: Parts, input: Input): Promise<Report> {
   const records = await parts.home.records.nodes()
   const names = [...new Set(words(input, 'NODE'))]
-  const stranger = names.find(name => !records.has(name))
-  if (stranger !== undefined)
-    return refusedReport([refuse('unknownNode', { node: stranger, known: [...records.keys()] })])
+  const unknown = unknownAmong(names, records)
+  if (unknown !== undefined) return unknown
   const { shutdown, skip, flagOnly } = input.options
   if ([shutdown, skip, flagOnly].filter(each => each === true).length > 1)
     return usage('--shutdown, --skip and --flag-only exclude each other', 'give one of them')

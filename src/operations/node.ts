@@ -39,7 +39,7 @@ import type { Population } from '../store/records.ts'
 import { StoreError } from '../store/store.ts'
 import { leftHalfDone } from '../take-up.ts'
 import { PROCESSES } from './inquiries.ts'
-import { type Input, type Operation, requiredWord, words } from './operation.ts'
+import { type Input, type Operation, requiredWord, unknownAmong, words } from './operation.ts'
 
 const NODE_COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the name, and the alias by which ssh reaches it' },
@@ -245,9 +245,8 @@ const CHANGES = [
 async function scanNodes(parts: Parts, input: Input): Promise<Report> {
   const records = await parts.home.records.nodes()
   const asked = words(input, 'NODE')
-  const unknown = asked.find(name => !records.has(name))
-  if (unknown !== undefined)
-    return refusedReport([refuse('unknownNode', { node: unknown, known: [...records.keys()] })])
+  const unknown = unknownAmong(asked, records)
+  if (unknown !== undefined) return unknown
   if (records.size === 0)
     return {
       exit: exitStatus.done,

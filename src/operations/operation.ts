@@ -1,6 +1,7 @@
 /** What one row of the table of operations is. CLI, completion and man page (later HTTP) read nothing else. */
+import { refuse } from '../core/refusal.ts'
 import type { Mode, Parts } from '../operate.ts'
-import { type Column, type ExitStatus, exitStatus, type Report } from '../report.ts'
+import { type Column, type ExitStatus, exitStatus, type Report, refusedReport } from '../report.ts'
 
 /** A positional argument. */
 export interface Argument {
@@ -99,4 +100,11 @@ function worst(statuses: ReadonlySet<ExitStatus>): ExitStatus {
 function uniqueComments(lines: readonly string[]): string[] {
   const guard = /^# (havirt runs each|and only if)/
   return lines.filter((line, at) => !guard.test(line) || lines.indexOf(line) === at)
+}
+
+/** Refused when a name is no node of the cluster. */
+export function unknownAmong(names: readonly string[], records: ReadonlyMap<string, unknown>): Report | undefined {
+  const unknown = names.find(name => !records.has(name))
+  if (unknown === undefined) return undefined
+  return refusedReport([refuse('unknownNode', { node: unknown, known: [...records.keys()] })])
 }

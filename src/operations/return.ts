@@ -3,23 +3,24 @@ import { sightings } from '../core/cluster.ts'
 import { type Drained, type Ledger, markText } from '../core/ledger.ts'
 import { planReturn, type Return } from '../core/plan/drain.ts'
 import { moveRows } from '../core/plan/moves.ts'
-import { describeRefusal, refuse } from '../core/refusal.ts'
+import { describeRefusal } from '../core/refusal.ts'
 import { observeOnce } from '../observe.ts'
 import { changeDomain, type Parts } from '../operate.ts'
 import { exitStatus, type Message, note, type Report, refusedReport, warning } from '../report.ts'
-import { observeForMoves } from './balance.ts'
 import { starting } from './changes.ts'
 import { PROCESSES } from './inquiries.ts'
 import { recording } from './marks.ts'
 import { scriptOf, whateverHappens } from './moves.ts'
-import { combine, type Input, requiredWord } from './operation.ts'
+import { observeForMoves } from './observations.ts'
+import { combine, type Input, requiredWord, unknownAmong } from './operation.ts'
 import { fixedRows, MOVE_COLUMNS, makeMoves, moveTasks, stayNote, told } from './several-moves.ts'
 
 /** Ends the maintenance of a node; with `--return` also brings back what its drain took away. */
 export async function maintenanceOff(parts: Parts, input: Input): Promise<Report> {
   const records = await parts.home.records.nodes()
   const name = requiredWord(input, 'NODE')
-  if (!records.has(name)) return refusedReport([refuse('unknownNode', { node: name, known: [...records.keys()] })])
+  const unknown = unknownAmong([name], records)
+  if (unknown !== undefined) return unknown
   const ledger = await parts.home.records.ledger(name)
   return input.options['return'] === true ? bringBack(parts, input, name, ledger) : unflag(parts, input, name, ledger)
 }

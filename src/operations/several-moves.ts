@@ -49,7 +49,8 @@ export function moveTasks(parts: Parts, input: Input, moves: readonly Move[]): T
   }))
 }
 
-function moving(parts: Parts, input: Input, { domain, to, along }: Move): DomainChange {
+/** The migration that makes the move. */
+export function moving(parts: Parts, input: Input, { domain, to, along }: Move): DomainChange {
   return migration(parts, input, domain, to, along)
 }
 

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import { type Cluster, sightings, upNodes } from '../core/cluster.ts'
-import type { Domain } from '../core/domain.ts'
+import type { Disk, Domain } from '../core/domain.ts'
 import { exclusiveDisks, placeOf } from '../core/domain-xml.ts'
 import type { Invalid, Ledger } from '../core/ledger.ts'
 import type { NodeRecord } from '../core/node.ts'
@@ -25,12 +25,11 @@ import {
 } from '../nodes/cross-check.ts'
 import type { Exit } from '../nodes/process.ts'
 import { parseSurvey, SURVEY_SCRIPT } from '../nodes/survey.ts'
-import { observeOnce } from '../observe.ts'
 import type { Parts } from '../operate.ts'
 import { type Column, exitStatus, failure, type Message, NO_NODES, note, type Report, warning } from '../report.ts'
 import { StoreError } from '../store/store.ts'
-import { PROCESSES } from './inquiries.ts'
 import { mark } from './marks.ts'
+import { observeDisks } from './observations.ts'
 import type { Operation } from './operation.ts'
 
 const CHECK: Column = { key: 'check', title: 'CHECK', help: 'what is compared; then one column a node: ok, or FAILS' }
@@ -113,7 +112,7 @@ async function gather(
   tell: (stage: number, what: string) => void,
 ): Promise<Facts> {
   tell(0, 'looking at every node')
-  const cluster = await observeForValidation(parts)
+  const cluster = await observeDisks(parts, disksOf)
   const up = upNodes(cluster).flatMap(({ name }) => records.get(name) ?? [])
   tell(1, 'asking how they are set up')
   const surveys = await surveyAll(parts, up)
@@ -125,15 +124,12 @@ async function gather(
     markAll(parts, answering, foldersOf(parts, cluster, surveys.found), surveys.unasked),
     devicesOf(parts, answering, cluster, surveys.unasked),
   ])
-  const { uri } = parts.home.config.libvirt
-  return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices, uri }
+  return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices }
 }
 
-/** Every node is asked for every disk of every definition and of all that runs. */
-async function observeForValidation(parts: Parts): Promise<Cluster> {
-  const first = await observeOnce(parts, PROCESSES)
-  const { paths, volumes } = placesOf(domainsOf(first).flatMap(({ disks }) => disks))
-  return observeOnce(parts, { ...PROCESSES, paths, volumes })
+/** Of every definition, and of all that runs. */
+function disksOf(cluster: Cluster): Disk[] {
+  return domainsOf(cluster).flatMap(({ disks }) => disks)
 }
 
 function domainsOf(cluster: Cluster): Domain[] {
@@ -250,7 +246,7 @@ async function devicesOf(
   cluster: Cluster,
   slow: Map<string, string>,
 ): Promise<Map<string, ReadonlyMap<string, DeviceFacts>>> {
-  const { paths } = placesOf(domainsOf(cluster).flatMap(({ disks }) => disks))
+  const { paths } = placesOf(disksOf(cluster))
   const blocks = paths.filter(path => upNodes(cluster).some(({ seen }) => seen.paths.get(path)?.kind === 'block'))
   if (blocks.length === 0) return new Map()
   const found = await Promise.all(

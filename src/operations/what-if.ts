@@ -13,7 +13,7 @@ import {
   type Report,
   refusedReport,
 } from '../report.ts'
-import { observeForMoves } from './balance.ts'
+import { observeForMoves } from './observations.ts'
 import type { Input, Operation } from './operation.ts'
 
 const WHAT_IF_COLUMNS: readonly Column[] = [

@@ -116,7 +116,6 @@ function factsOf({
     devices: new Map(
       NAMES.map(name => [name, new Map([['/dev/disk/by-id/wwn-1', { bytes: 1 << 30, firstMiB: 'abc' }]])]),
     ),
-    uri: 'qemu:///system',
     ...facts,
   }
 }

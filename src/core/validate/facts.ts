@@ -13,8 +13,6 @@ export interface Facts {
   readonly marks: readonly Marked[]
   /** By node, and then by path. */
   readonly devices: ReadonlyMap<string, ReadonlyMap<string, DeviceFacts>>
-  /** The URI of libvirt on every node, as commands name it. */
-  readonly uri: string
 }
 
 /** One thing that is not as it should be. */
