@@ -4,6 +4,7 @@ import { clusterOperations } from './operations/cluster.ts'
 import { configOperations } from './operations/config.ts'
 import { domainOperations } from './operations/domain.ts'
 import { iscsiOperations } from './operations/iscsi.ts'
+import { leaseOperations } from './operations/lease.ts'
 import { maintenanceOperations } from './operations/maintenance.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
@@ -23,6 +24,7 @@ export const operations: readonly Operation[] = [
   ...whatIfOperations,
   ...validateOperations,
   ...ruleOperations,
+  ...leaseOperations,
   ...clusterOperations,
   ...configOperations,
 ]

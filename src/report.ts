@@ -49,6 +49,8 @@ export interface StepResult {
 export interface Report {
   readonly exit: ExitStatus
   readonly table?: Table
+  /** A second table, below the first, and the key under which programs find its rows. */
+  readonly also?: { readonly key: string; readonly table: Table }
   /** A dry run's shell script, line by line. */
   readonly script?: readonly string[]
   readonly results?: readonly StepResult[]

@@ -24,7 +24,7 @@ export async function printReport(report: Report, options: PrintOptions): Promis
     ...(report.script ?? []),
     ...(await resultLines(report.results ?? [], options.format)),
     // A dry run can be pasted: where there is a script, the table is for programs.
-    ...(report.script === undefined ? await tableLines(report.table, options.format) : []),
+    ...(report.script === undefined ? await tablesLines(report, options.format) : []),
   ]
   if (text.length > 0) writeOut(`${text.join('\n')}\n`)
   const messages = report.messages.filter(({ kind }) => !options.quiet || kind !== 'note')
@@ -36,15 +36,21 @@ function writeOut(text: string): void {
 }
 
 /** What `-o json` and `-o yaml` give: documented in docs/formats.md. */
-function forPrograms({ exit, table, script, plan, results, messages }: Report): object {
+function forPrograms({ exit, table, also, script, plan, results, messages }: Report): object {
   return {
     status: exit,
     ...(table === undefined ? {} : { rows: table.rows }),
+    ...(also === undefined ? {} : { [also.key]: also.table.rows }),
     ...(script === undefined ? {} : { script }),
     ...(plan === undefined ? {} : { plan }),
     ...(results === undefined ? {} : { results }),
     messages,
   }
+}
+
+async function tablesLines({ table, also }: Report, format: Format): Promise<string[]> {
+  const [first, second] = [await tableLines(table, format), await tableLines(also?.table, format)]
+  return first.length === 0 || second.length === 0 ? [...first, ...second] : [...first, '', ...second]
 }
 
 async function tableLines(table: Table | undefined, format: Format): Promise<string[]> {

@@ -57,6 +57,7 @@ export const groups: Readonly<Record<string, string>> = {
   domain: 'virtual machines: list, start, stop, migrate, update, adopt, ...',
   cluster: 'the nodes as one: validate, balance, reserve, whatif',
   rule: 'which domains are together, apart, or on certain nodes: add, list, remove',
+  lease: 'disk leases of sanlock or virtlockd: enable, show, explain, clean up',
   claim: 'who is working on what: list, takeover',
   config: 'options of config.yaml: list, set',
 }

@@ -289,6 +289,27 @@ export const configOptions = [
     problemOf: portalProblem,
   },
   {
+    key: 'lease.cleanupDays',
+    type: 'integer',
+    default: 7,
+    help: 'For how long nobody must have taken a lease before havirt lease cleanup removes its file.',
+    unit: 'days',
+    min: 0,
+    max: 3650,
+  },
+  {
+    key: 'lease.passUnreachable',
+    type: 'boolean',
+    default: false,
+    help: 'Let a domain start although the node where it ran does not answer, once sanlock counts that node dead: only where a watchdog guarded it, the domain ran there when it was last seen, and had a lease for each disk that it writes. docs/leases.md says what that rests on.',
+  },
+  {
+    key: 'lease.passWithoutWatchdog',
+    type: 'boolean',
+    default: false,
+    help: 'Do so, too, where no watchdog guarded the node. Should sanlock have died there before the node did, a domain runs twice. Every plan that relies on this says so.',
+  },
+  {
     key: 'output.format',
     type: 'text',
     default: 'auto',

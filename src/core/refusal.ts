@@ -61,6 +61,12 @@ export interface RefusalFacts {
   nodeReached: { node: string; by: string; said: string }
   noFenceDevice: { node: string }
   notOff: { node: string; problem: string }
+  leaseGround: { node: string; problem: string; fix: string }
+  leaseMixed: { node: string; manager: string; wanted: string }
+  leasesInUse: { node: string; domains: readonly string[]; change: string }
+  hostIdTaken: { node: string; hostId: number; by: string }
+  notPassable: { domain: string; node: string; why: string }
+  copyLeft: { node: string; domains: readonly string[] }
 }
 
 export type RefusalReason = keyof RefusalFacts
@@ -343,6 +349,27 @@ const texts: Texts = {
   notOff: ({ node, problem }) => ({
     why: `the fence device of ${node} does not say that it is off: ${problem}`,
     next: `look at the machine; fence it again: havirt node fence ${node}, or take the confirmation back: havirt node confirm-down --cancel ${node}`,
+  }),
+  leaseGround: ({ problem, fix }) => ({ why: problem, next: fix }),
+  leaseMixed: ({ node, manager, wanted }) => ({
+    why: `${node} uses ${manager}: libvirt does not notice when source and target of a migration have different lock managers, and neither keeps the other from a disk`,
+    next: `havirt lease disable ${node}, and then havirt lease enable ${wanted} for all nodes`,
+  }),
+  leasesInUse: ({ node, domains, change }) => ({
+    why: `${domains.join(', ')} on ${node} ${domains.length === 1 ? 'holds' : 'hold'} leases now, and would hold none of the new ones: ${change}`,
+    next: `empty the node first: havirt node drain ${node}`,
+  }),
+  hostIdTaken: ({ node, hostId, by }) => ({
+    why: `${node} has the host id ${hostId}, which ${by} has`,
+    next: `give ${node} another: take host_id out of /etc/libvirt/qemu-sanlock.conf there, and enable again`,
+  }),
+  notPassable: ({ domain, node, why }) => ({
+    why: `${domain} cannot start past ${node} by its leases: ${why}`,
+    next: `mend the way to ${node}; or, if it is off: havirt node fence ${node}, or havirt node confirm-down ${node}`,
+  }),
+  copyLeft: ({ node, domains }) => ({
+    why: `${domains.join(', ')} ${domains.length === 1 ? 'was' : 'were'} started elsewhere while ${node} was dead to sanlock, and what is left of ${domains.length === 1 ? 'it' : 'them'} there must go before ${node} receives anything`,
+    next: `havirt lease reconcile ${node}`,
   }),
 }
 

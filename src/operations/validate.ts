@@ -1,5 +1,3 @@
-/** `cluster validate`: how the nodes are set up, held against each other, and the domains against what is written down. */
-import { randomUUID } from 'node:crypto'
 import { dirname } from 'node:path'
 import { type Cluster, sightings, upNodes } from '../core/cluster.ts'
 import type { Disk, Domain } from '../core/domain.ts'
@@ -10,20 +8,8 @@ import { placesOf } from '../core/placement.ts'
 import { type Result, standing, validate } from '../core/validate/checks.ts'
 import type { Facts } from '../core/validate/facts.ts'
 import { checkIds } from '../core/validate/ids.ts'
-import type { DeviceFacts, Login, Marked, Survey } from '../core/validate/survey.ts'
-import {
-  DEVICE_SCRIPT,
-  foldersIn,
-  isWhole,
-  LOGIN_SCRIPT,
-  LOOK_SCRIPT,
-  MARK_SCRIPT,
-  parseDevices,
-  parseLogins,
-  seenIn,
-  UNMARK_SCRIPT,
-} from '../nodes/cross-check.ts'
-import type { Exit } from '../nodes/process.ts'
+import type { DeviceFacts, Login, Survey } from '../core/validate/survey.ts'
+import { DEVICE_SCRIPT, isWhole, LOGIN_SCRIPT, parseDevices, parseLogins } from '../nodes/cross-check.ts'
 import { parseSurvey, SURVEY_SCRIPT } from '../nodes/survey.ts'
 import type { Parts } from '../operate.ts'
 import { type Column, exitStatus, failure, type Message, NO_NODES, note, type Report, warning } from '../report.ts'
@@ -31,6 +17,7 @@ import { StoreError } from '../store/store.ts'
 import { mark } from './marks.ts'
 import { observeDisks } from './observations.ts'
 import type { Operation } from './operation.ts'
+import { askShell, markAll } from './shared-folders.ts'
 
 const CHECK: Column = { key: 'check', title: 'CHECK', help: 'what is compared; then one column a node: ok, or FAILS' }
 /** Where nodes are too many for columns. */
@@ -104,7 +91,6 @@ function failed(results: readonly Result[]): boolean {
 // ---- gathering ----------------------------------------------------------------------------------------------------------
 
 const STAGES = 4
-const TIMEOUT_MS = 30_000
 
 async function gather(
   parts: Parts,
@@ -137,11 +123,6 @@ function domainsOf(cluster: Cluster): Domain[] {
   return [...[...cluster.definitions.values()].flatMap(({ domain }) => domain ?? []), ...running]
 }
 
-function shell(parts: Parts, record: NodeRecord, script: string, words: readonly string[]): Promise<Exit> {
-  const command = { node: record.name, argv: ['sh', '-c', script, 'havirt', ...words] }
-  return parts.nodes.ask(record, { command, timeoutMs: TIMEOUT_MS })
-}
-
 async function surveyAll(parts: Parts, records: readonly NodeRecord[]) {
   const found = new Map<string, Survey>()
   const unasked = new Map<string, string>()
@@ -149,7 +130,7 @@ async function surveyAll(parts: Parts, records: readonly NodeRecord[]) {
   await Promise.all(
     records.map(async record => {
       const fromMs = parts.clock.now()
-      const exit = await shell(parts, record, SURVEY_SCRIPT, [config.libvirt.uri, path])
+      const exit = await askShell(parts, record, SURVEY_SCRIPT, [config.libvirt.uri, path])
       const survey = parseSurvey(exit.stdout, { fromMs, toMs: parts.clock.now() })
       if (survey !== undefined) found.set(record.name, survey)
       else unasked.set(record.name, exit.timedOut ? 'it did not answer in time' : lastLine(exit.stderr))
@@ -177,7 +158,7 @@ async function loginAll(parts: Parts, records: readonly NodeRecord[]): Promise<L
     records.map(async (record, at) => {
       const targets = targetsOf(names, at)
       if (targets.length === 0) return []
-      const { stdout } = await shell(parts, record, LOGIN_SCRIPT, targets)
+      const { stdout } = await askShell(parts, record, LOGIN_SCRIPT, targets)
       return parseLogins(record.name, targets, stdout)
     }),
   )
@@ -202,44 +183,6 @@ function foldersOf(parts: Parts, cluster: Cluster, surveys: ReadonlyMap<string, 
     .sort()
 }
 
-/** Every node writes an empty file into each folder, all look for all of them, and they are removed whatever happens. */
-async function markAll(
-  parts: Parts,
-  records: readonly NodeRecord[],
-  folders: readonly string[],
-  slow: Map<string, string>,
-): Promise<Marked[]> {
-  if (folders.length === 0) return []
-  const prefix = `.havirt-validate-${randomUUID()}`
-  const ask = (script: string, wordOf: (record: NodeRecord) => string) =>
-    Promise.all(
-      records.map(async record => {
-        const { stdout } = await shell(parts, record, script, [wordOf(record), ...folders])
-        if (!isWhole(stdout)) slow.set(record.name, 'it did not look into every folder in time')
-        return [record.name, stdout] as const
-      }),
-    )
-  const ownName = ({ name }: NodeRecord) => `${prefix}.${name}`
-  try {
-    const written = await ask(MARK_SCRIPT, ownName)
-    const looks = await ask(LOOK_SCRIPT, () => prefix)
-    return folders.map(folder => {
-      const those = (word: 'wrote' | 'missing') =>
-        written.flatMap(([node, text]) => (foldersIn(text, word).includes(folder) ? [node] : []))
-      const missingOn = those('missing')
-      const sees = looks.filter(([node, text]) => isWhole(text) && !missingOn.includes(node))
-      return {
-        folder,
-        writers: those('wrote'),
-        sees: new Map(sees.map(([node, text]) => [node, seenIn(text, folder)])),
-        missingOn,
-      }
-    })
-  } finally {
-    await ask(UNMARK_SCRIPT, ownName)
-  }
-}
-
 async function devicesOf(
   parts: Parts,
   records: readonly NodeRecord[],
@@ -251,7 +194,7 @@ async function devicesOf(
   if (blocks.length === 0) return new Map()
   const found = await Promise.all(
     records.map(async record => {
-      const { stdout } = await shell(parts, record, DEVICE_SCRIPT, blocks)
+      const { stdout } = await askShell(parts, record, DEVICE_SCRIPT, blocks)
       if (!isWhole(stdout)) slow.set(record.name, 'it did not read every disk in time')
       return [record.name, parseDevices(stdout)] as const
     }),

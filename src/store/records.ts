@@ -17,7 +17,16 @@ export interface ClusterRecord {
   readonly created: string
 }
 
+/**
+ * The host ids that were given out, by the node's own id. None is ever given to another machine: one that is no node any more may still
+ * be alive, and two hosts with one id could hold one lease.
+ */
+export interface HostIds {
+  readonly [nodeId: string]: { readonly node: string; readonly hostId: number }
+}
+
 const NODES = 'nodes'
+const HOST_IDS = 'host-ids'
 const LEDGERS = 'ledger'
 const DOMAINS = 'domains'
 const POPULATION = 'population'
@@ -92,6 +101,15 @@ export class Records {
 
   async writePopulation(node: string, population: Population): Promise<void> {
     await this.#write(`${POPULATION}/${node}`, population)
+  }
+
+  async hostIds(): Promise<HostIds> {
+    return (await this.#read<HostIds>(HOST_IDS, isHostIds)) ?? {}
+  }
+
+  /** Changes who has which host id by compare-and-swap, so that two who give them out at once give none twice. */
+  async changeHostIds(change: (before: HostIds) => HostIds): Promise<HostIds> {
+    return this.#change<HostIds>(HOST_IDS, isHostIds, async before => change(before ?? {}))
   }
 
   async cluster(): Promise<ClusterRecord | undefined> {
@@ -228,6 +246,15 @@ function isDrained(value: unknown): boolean {
   return (
     Array.isArray(value) &&
     value.every((each: unknown) => isObject(each) && texts.every(key => typeof each[key] === 'string'))
+  )
+}
+
+function isHostIds(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    Object.values(value).every(
+      each => isObject(each) && typeof each['node'] === 'string' && typeof each['hostId'] === 'number',
+    )
   )
 }
 

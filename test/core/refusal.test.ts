@@ -97,6 +97,18 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   nodeReached: [{ node: 'node2', by: 'node1', said: 'it answered ping' }],
   noFenceDevice: [{ node: 'node2' }],
   notOff: [{ node: 'node2', problem: 'the power is on' }],
+  leaseGround: [{ node: 'node2', problem: 'node2 lacks sanlock', fix: 'ssh node2 apt install sanlock' }],
+  leaseMixed: [{ node: 'node2', manager: 'lockd', wanted: 'sanlock' }],
+  leasesInUse: [
+    { node: 'node2', domains: ['web'], change: 'it used lockd' },
+    { node: 'node2', domains: ['mail', 'web'], change: 'the folder was /srv/old' },
+  ],
+  hostIdTaken: [{ node: 'node2', hostId: 7, by: 'node1' }],
+  notPassable: [{ ...on, why: 'sanlock counts it as alive' }],
+  copyLeft: [
+    { node: 'node2', domains: ['web'] },
+    { node: 'node2', domains: ['mail', 'web'] },
+  ],
 }
 
 const REFUSALS = Object.entries(EXAMPLES).flatMap(([reason, examples]) =>
