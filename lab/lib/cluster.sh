@@ -10,6 +10,8 @@ readonly -A NEEDS=(
   [qemu-system-x86]=/usr/bin/qemu-system-x86_64
   [qemu-block-extra]=/usr/share/doc/qemu-block-extra
   [qemu-utils]=/usr/bin/qemu-img
+  [sanlock]=/usr/sbin/sanlock
+  [libvirt-sanlock]=/usr/sbin/virt-sanlock-cleanup
   [openssh-server]=/usr/sbin/sshd
   [openssh-client]=/usr/bin/ssh
   [tgt]=/usr/sbin/tgtd
@@ -122,15 +124,19 @@ build() {
   touch "$RUN/ready"
 }
 
+# Of the nodes' private folders, those that the host may not have.
+readonly -a MOUNT_POINTS=(/etc/sanlock /var/lib/havirt)
+
 # The repository's folders are made if they are missing, so that what is built
 # into them later is seen in the nodes at once.
 make_folders() {
-  mkdir -p "$RUN/cut" "$VAR"/{share,images,luns,program} "$REPOSITORY"/{bin,dist}
-  # The mount point for the nodes' own /var/lib/havirt.
-  if [[ ! -e /var/lib/havirt ]]; then
-    mkdir /var/lib/havirt
-    touch "$RUN_ROOT/made-var-lib-havirt"
-  fi
+  local path
+  mkdir -p "$RUN/cut" "$VAR"/{share,images,leases,luns,program} "$REPOSITORY"/{bin,dist}
+  for path in "${MOUNT_POINTS[@]}"; do
+    [[ ! -e $path ]] || continue
+    mkdir "$path"
+    touch "$RUN_ROOT/made${path//\//-}"
+  done
 }
 
 start_switch() {
@@ -237,10 +243,12 @@ no_entrance() { ! pgrep -f "^nsenter --target=$1 " >/dev/null; }
 # The last lab puts out the light.
 leave_nothing() {
   [[ -z $(lab_names) ]] || return 0
-  if [[ -e $RUN_ROOT/made-var-lib-havirt ]]; then
-    rmdir /var/lib/havirt 2>/dev/null || true
-    rm -f "$RUN_ROOT/made-var-lib-havirt"
-  fi
+  local path
+  for path in "${MOUNT_POINTS[@]}"; do
+    [[ -e $RUN_ROOT/made${path//\//-} ]] || continue
+    rmdir "$path" 2>/dev/null || true
+    rm -f "$RUN_ROOT/made${path//\//-}"
+  done
   rmdir "$VAR_ROOT" 2>/dev/null || true
   rm -f "$RUN_ROOT/.host.lock"
   rmdir "$RUN_ROOT" 2>/dev/null || true

@@ -9,12 +9,12 @@ command_fault() {
   local fault=${1-}
   case $fault in
     cut | heal) (($# <= 3)) || refuse "fault $fault: expected a node, and perhaps another." ;;
-    libvirtd) expect_word "$fault" "${3-}" stop kill start ;;
+    libvirtd | sanlock | virtlockd) expect_word "$fault" "${3-}" stop kill start ;;
     sshd) expect_word "$fault" "${3-}" stop start ;;
     freeze | thaw | off | on | fill | unfill | readonly | readwrite)
       (($# <= 2)) || refuse "fault $fault: expected a node and nothing else."
       ;;
-    *) refuse "fault: '$fault' is not known here: expected cut, heal, libvirtd, sshd, freeze, thaw, off, on, fill, unfill, readonly or readwrite." ;;
+    *) refuse "fault: '$fault' is not known here: expected cut, heal, libvirtd, sanlock, virtlockd, sshd, freeze, thaw, off, on, fill, unfill, readonly or readwrite." ;;
   esac
   need_node "${2-}"
   switch_pid || fail "the switch of lab '$LAB' is gone: 'lab up' makes the lab anew."
@@ -102,39 +102,31 @@ mend_pair() {
 
 # --- daemons -----------------------------------------------------------------
 
-fault_libvirtd() {
+fault_libvirtd() { daemon "$1" libvirtd "$2"; }
+fault_sanlock() { daemon "$1" sanlock "$2"; }
+fault_virtlockd() { daemon "$1" virtlockd "$2"; }
+fault_sshd() { daemon "$1" sshd "$2"; }
+
+# daemon NODE NAME WORD: as its administrator would, or as no one would.
+daemon() {
+  local unit=${2/#sshd/ssh}
   need_running "$1"
-  case $2 in
-    start)
-      daemon_runs libvirtd || in_node "$1" libvirtd -d
-      wait_until 30 libvirt_answers "$1" || fail "$1: libvirtd does not answer."
-      say "$1: libvirtd runs"
-      ;;
-    stop) end_daemon "$1" libvirtd TERM ;;
-    kill) end_daemon "$1" libvirtd KILL ;;
+  case $3 in
+    start) in_node "$1" systemctl start "$unit" || fail "$1: $2 does not start." ;;
+    stop) in_node "$1" systemctl stop "$unit" || fail "$1: $2 does not end." ;;
+    kill) kill_daemon "$2" || fail "$1: $2 does not end." ;;
   esac
+  if [[ $3 == start ]]; then say "$1: $2 runs"; else say "$1: $2 does not run"; fi
 }
 
-fault_sshd() {
-  need_running "$1"
-  case $2 in
-    start)
-      daemon_runs sshd || in_node "$1" /usr/sbin/sshd -E /run/sshd.log
-      wait_until 10 sshd_answers "$1" || fail "$1: sshd does not answer."
-      say "$1: sshd runs"
-      ;;
-    stop) end_daemon "$1" sshd TERM ;;
-  esac
-}
-
-# Only the daemon itself: sshd's sessions go on, as they do on a real host.
-end_daemon() {
+kill_daemon() {
   local pids
-  pids=$(daemon_pids "$2")
+  pids=$(daemon_pids "$1")
+  # sanlock's helper is a child of the daemon and would outlive it a moment.
+  if [[ $1 == sanlock && $pids ]]; then pids+=" $(pgrep -P "${pids//$'\n'/,}" || true)"; fi
   # shellcheck disable=SC2086
-  [[ -z $pids ]] || kill -"$3" $pids
-  wait_until 15 daemon_ended "$2" || fail "$1: $2 does not end."
-  say "$1: $2 does not run"
+  [[ -z $pids ]] || kill -KILL $pids
+  wait_until 15 daemon_ended "$1"
 }
 
 daemon_ended() { ! daemon_runs "$1"; }

@@ -18,7 +18,7 @@ command_guest() {
     shift $(($# > 0))
   done
   need_guest_name guest "$name"
-  [[ $disk =~ ^(iscsi|file|none)$ ]] || refuse "guest: --disk expects iscsi, file or none, not '$disk'."
+  [[ $disk =~ ^(iscsi|file|twin|none)$ ]] || refuse "guest: --disk expects iscsi, file, twin or none, not '$disk'."
   [[ $memory =~ ^[1-9][0-9]{0,4}$ ]] || refuse "guest: --memory expects MiB, not '$memory'."
   [[ $vcpus =~ ^[1-9][0-9]?$ ]] || refuse "guest: --vcpus expects a number, not '$vcpus'."
   need_lab
@@ -26,14 +26,15 @@ command_guest() {
   with_lock "$RUN/guests.lock"
   if [[ $remove ]]; then
     remove_lun "$name"
-    rm -f "$VAR/images/$name.img"
+    rm -f "$VAR/images/$name.img" "$VAR"/node?/twins/"$name.img"
     say "guest $name has no disk any more"
     return
   fi
   local source=''
   case $disk in
     iscsi) make_lun "$name"; source=$(iscsi_disk "$(lun_of "$name")") ;;
-    file) make_image "$VAR/images/$name.img"; source=$(file_disk "$name") ;;
+    file) make_image "$VAR/images/$name.img"; source=$(file_disk "/media/images/$name.img") ;;
+    twin) make_twins "$name"; source=$(file_disk "/media/twins/$name.img") ;;
   esac
   domain_xml "$name" "$memory" "$vcpus" "$source"
 }
@@ -55,6 +56,8 @@ command_disk() {
     if [[ $hex ]]; then hexdump -C "$path"; else cat "$path"; fi
     return
   done
+  [[ ! -e $VAR/node1/twins/$name.img ]] ||
+    refuse "guest '$name' has a disk on each node: $VAR/NODE/twins/$name.img."
   refuse "guest '$name' has no disk in lab '$LAB': 'lab guest $name' makes one."
 }
 
@@ -72,6 +75,13 @@ make_image() {
   cp "$VAR/boot" "$1.new"
   truncate -s 1M "$1.new"
   mv "$1.new" "$1"
+}
+
+# One path, and a file of its own behind it on each node: QEMU's lock of the
+# image sees no second guest, so only a lease can.
+make_twins() {
+  local node
+  for node in $(node_names); do make_image "$VAR/$node/twins/$1.img"; done
 }
 
 lun_of() { cat "$VAR/luns/$1.lun" 2>/dev/null; }
@@ -119,7 +129,7 @@ file_disk() {
   cat <<END
     <disk type='file' device='disk'>
       <driver name='qemu' type='raw' cache='none'/>
-      <source file='/media/images/$1.img'/>
+      <source file='$1'/>
       <target dev='vda' bus='virtio'/>
     </disk>
 END

@@ -68,7 +68,7 @@ daemon_pids() {
   for child in $(<"/proc/$PID/task/$PID/children"); do
     { read -r comm <"/proc/$child/comm"; } 2>/dev/null || continue
     [[ $comm == "$1" ]] || continue
-    title=$(tr '\0' ' ' <"/proc/$child/cmdline" 2>/dev/null) || continue
+    title=$(tr '\0' ' ' 2>/dev/null <"/proc/$child/cmdline") || continue
     [[ $title == 'sshd: '* && $title != *'[listener]'* ]] || echo "$child"
   done
 }

@@ -4,8 +4,8 @@
 # What of the file system is the node's own. It is kept while the lab stands,
 # over 'fault off' and 'fault on', as a real machine's disk is.
 readonly -a PRIVATE_FOLDERS=(
-  /etc/libvirt /etc/ssh /root
-  /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /var/lib/havirt
+  /etc/default /etc/libvirt /etc/sanlock /etc/ssh /etc/systemd/system /root
+  /usr/local/sbin /var/lib/libvirt /var/log /var/cache/libvirt /var/lib/havirt
 )
 readonly -a PRIVATE_FILES=(/etc/hosts /etc/hostname /etc/machine-id)
 
@@ -19,7 +19,7 @@ prepare_nodes() {
   local node
   local -a workers=()
   for node in $(node_names); do
-    (prepare_folders "$node"; prepare_libvirt "$node"; prepare_ssh "$node") &
+    (prepare_folders "$node"; prepare_services "$node"; prepare_libvirt "$node"; prepare_ssh "$node") &
     workers+=($!)
   done
   # By name: the switch is a child of this process too, and does not end.
@@ -33,6 +33,7 @@ prepare_folders() {
     mkdir -p "$root$path"
     say "$path"
   done >"$root.private"
+  mkdir -p "$root/twins"
   chmod 0700 "$root/root"
   {
     say '127.0.0.1 localhost'
@@ -47,8 +48,19 @@ prepare_folders() {
   mv "$root.private" "$root/private"
 }
 
-prepare_libvirt() {
+prepare_services() {
   local root=$VAR/$1
+  cp -rp /etc/default/. "$root/etc/default/"
+  cp "$HERE/systemctl" "$root/usr/local/sbin/"
+}
+
+prepare_libvirt() {
+  local name root=$VAR/$1
+  mkdir "$root/var/log/libvirt"
+  # As the packages bring them, for whoever sets a lock manager up.
+  for name in qemu-sanlock qemu-lockd virtlockd; do
+    [[ ! -e /etc/libvirt/$name.conf ]] || cp -p "/etc/libvirt/$name.conf" "$root/etc/libvirt/"
+  done
   cat >"$root/etc/libvirt/libvirtd.conf" <<END
 # Root alone reaches the socket; there is no polkit to ask.
 auth_unix_ro = "none"
@@ -131,8 +143,9 @@ boot() {
     </dev/null >"$RUN/$1.log" 2>&1 9>&- &
 }
 
+# A libvirtd with a lock manager joins its lockspace before it answers.
 await_boot() {
-  wait_until 30 booted "$1" && return
+  wait_until 90 booted "$1" && return
   tail -n 5 "$RUN/$1.log" >&2
   fail "$1 of lab '$LAB' did not start."
 }

@@ -118,7 +118,7 @@ export async function fault(...words: string[]): Promise<void> {
   await sure(begin(['fault', ...words]).done)
 }
 
-export type GuestOptions = { readonly disk?: 'iscsi' | 'file' | 'none'; readonly memoryMiB?: number }
+export type GuestOptions = { readonly disk?: 'iscsi' | 'file' | 'twin' | 'none'; readonly memoryMiB?: number }
 
 /** The XML of a guest, its disk made if there is none. */
 export function guest(name: string, { disk = 'iscsi', memoryMiB = 32 }: GuestOptions = {}): Promise<string> {
