@@ -6,6 +6,8 @@ import type { Cluster } from './core/cluster.ts'
 import type { End } from './core/migration.ts'
 import type { NodeRecord } from './core/node.ts'
 import { describeStep, type Step, type StepArgs, type StepName } from './core/step.ts'
+import { awaitHostDead, forget, takeBack } from './execute/lease.ts'
+import { lockRefusals } from './execute/lock-refusals.ts'
 import { abortMigration, migrate } from './execute/migration.ts'
 import {
   ask,
@@ -27,7 +29,7 @@ import {
 import { guardMeaning } from './nodes/guard.ts'
 import type { Exit } from './nodes/process.ts'
 import type { Parts } from './operate.ts'
-import { type ExitStatus, exitStatus, failure, type Message, type StepResult } from './report.ts'
+import { type ExitStatus, exitStatus, failure, type Message, refusalMessage, type StepResult } from './report.ts'
 import { type Claim, ClaimLostError } from './store/claim.ts'
 import { StoreError } from './store/store.ts'
 
@@ -60,6 +62,7 @@ export async function executeSteps(
   const results: StepResult[] = []
   const messages: Message[] = []
   let twice = false
+  let refused = false
   for (const [at, one] of steps.entries()) {
     if (parts.interrupt.requested() || results.some(({ outcome }) => outcome !== 'done')) {
       results.push({ ...nameOf(one), outcome: 'not executed' })
@@ -67,6 +70,9 @@ export async function executeSteps(
     }
     const work = workOf(parts, claim, records, steps.slice(at + 1))
     const outcome = await Promise.race([executeStep(work, one), claim.lost]).catch(brokenOff)
+    const refusals = outcome.outcome === 'failed' ? await lockRefusals(work, one, outcome.detail ?? '') : []
+    refused ||= refusals.length > 0
+    messages.push(...refusals.map(refusalMessage))
     twice ||= outcome.twice === true
     messages.push(...(outcome.messages ?? []))
     results.push({
@@ -75,7 +81,10 @@ export async function executeSteps(
       ...(outcome.detail === undefined ? {} : { detail: outcome.detail }),
     })
   }
-  return { exit: twice ? exitStatus.twice : exitOf(results), results, messages }
+  const exit = exitOf(results)
+  // Nothing was done, and a lock manager said no: that is a refusal like any other.
+  const status = refused && exit === exitStatus.failed ? exitStatus.refused : exit
+  return { exit: twice ? exitStatus.twice : status, results, messages }
 }
 
 function nameOf(one: Step) {
@@ -115,9 +124,12 @@ function brokenOff(error: unknown): Outcome {
 function exitOf(results: readonly StepResult[]): ExitStatus {
   if (results.every(({ outcome }) => outcome === 'done')) return exitStatus.done
   if (results.some(({ outcome }) => outcome === 'unknown')) return exitStatus.unknown
-  const acted = results.some(({ outcome, step: name }) => outcome === 'done' && name !== 'recordIntent')
+  const acted = results.some(({ outcome, step: name }) => outcome === 'done' && !ONLY_RECORDS.has(name))
   return acted ? exitStatus.partly : exitStatus.failed
 }
+
+/** Steps that change no node. */
+const ONLY_RECORDS: ReadonlySet<StepName> = new Set(['recordIntent', 'awaitHostDead'])
 
 function executeStep(work: Work, one: Step): Promise<Outcome> {
   const execute = executors[one.step] as (work: Work, args: Step, one: Step) => Promise<Outcome>
@@ -133,10 +145,23 @@ const executors: Executors = {
       return failed(
         end === undefined ? `${args.node} no longer answers` : `${args.domain} is already active on ${args.node}`,
       )
-    return finish(work, one, args, await send(work, one, definition.text))
+    const outcome = await finish(work, one, args, await send(work, one, definition.text))
+    if (outcome.outcome === 'failed') await takeBack(work, args)
+    return outcome
   },
   shutdownDomain: (work, args, one) => onActive(work, args, one),
   awaitShutOff: async (work, args) => awaitShutOff(work, args),
+  awaitHostDead: (work, args) => awaitHostDead(work, args),
+  destroyCopy: async (work, args, one) => {
+    const end = await endOn(work, args.node, args.uuid)
+    if (end === undefined) return failed(`${args.node} no longer answers`)
+    const outcome: Outcome =
+      end === 'absent'
+        ? { outcome: 'done', detail: 'it was gone already' }
+        : await outcomeOf(work, args.node, one, await send(work, one))
+    if (outcome.outcome === 'done') await forget(work.parts, args.node, args.uuid)
+    return outcome
+  },
   destroyDomain: (work, args, one) => onActive(work, args, one),
   rebootDomain: (work, args, one) => onActive(work, args, one),
   resetDomain: (work, args, one) => onActive(work, args, one),
@@ -190,6 +215,7 @@ async function outcomeOf(work: Work, node: string, one: Step, exit: Exit): Promi
 /** What a step leaves behind when it was done; a step that leaves nothing to see stays unknown when its end was not seen. */
 const LEAVES: Partial<Record<StepName, (end: End) => boolean>> = {
   destroyDomain: end => end === 'absent',
+  destroyCopy: end => end === 'absent',
   suspendDomain: end => end !== 'absent' && end.state === 'paused',
   resumeDomain: end => end !== 'absent' && end.state === 'running',
 }

@@ -1,7 +1,7 @@
 /** Observing: what the nodes show, joined with what is written down, as one immutable `Cluster`. */
 import { type Cluster, type Observed, presentTwice, reconciledNodes } from './core/cluster.ts'
 import type { Ledger } from './core/ledger.ts'
-import type { Node, NodeRecord, SilentNode, UpNode } from './core/node.ts'
+import { isPresent, type Node, type NodeRecord, type SilentNode, type UpNode } from './core/node.ts'
 import type { Look } from './nodes/nodes.ts'
 import type { Inquiry } from './nodes/session.ts'
 import type { Parts } from './operate.ts'
@@ -49,10 +49,13 @@ async function lapse(
   { nodes }: Observed,
   reconciled: readonly string[],
 ): Promise<ReadonlyMap<string, Node>> {
-  const answering = [...nodes.values()].filter(({ ledger, seen }) => ledger.down && seen.state !== 'unreachable')
+  const answering = [...nodes.values()].filter(
+    node => (node.ledger.down && node.seen.state !== 'unreachable') || gonePassed(node).length > 0,
+  )
   const changed = new Map(nodes)
   for (const node of answering) {
-    const lapsed = (ledger: Ledger) => withoutDown(ledger, reconciled.includes(node.name))
+    const gone = gonePassed(node)
+    const lapsed = (ledger: Ledger) => withoutPassed(withoutDown(ledger, reconciled.includes(node.name)), gone)
     const written = parts.home.records.changeLedger(node.name, lapsed).then(() => parts.claims.unpark(node.name))
     await written.catch(error => (error instanceof StoreError ? undefined : Promise.reject(error)))
     const ledger = lapsed(node.ledger)
@@ -60,6 +63,20 @@ async function lapse(
     changed.set(node.name, { ...node, ledger, ...(down && !ledger.down ? { lapsed: down } : {}) })
   }
   return changed
+}
+
+/** Domains that were started past the node while it was silent, and of which it answers now that nothing is left. */
+function gonePassed({ ledger: { passed = [] }, seen }: Node): string[] {
+  if (passed.length === 0 || seen.state !== 'up' || seen.processes !== true) return []
+  return passed.flatMap(({ uuid, domain }) =>
+    seen.domains.some(each => isPresent(each) && (each.uuid === uuid || each.name === domain)) ? [] : [uuid],
+  )
+}
+
+/** The ledger without those of them; what is left of others still has to go. */
+export function withoutPassed({ passed = [], ...rest }: Ledger, gone: readonly string[]): Ledger {
+  const left = passed.filter(({ uuid }) => !gone.includes(uuid))
+  return left.length === 0 ? rest : { ...rest, passed: left }
 }
 
 function withoutDown({ down, ...rest }: Ledger, entirely: boolean): Ledger {

@@ -13,6 +13,7 @@ import type { Plan } from './core/plan/plan.ts'
 import { type Refusal, refuse, refuseSilent } from './core/refusal.ts'
 import { arrivalOf, nodesOf, type Step } from './core/step.ts'
 import { type Execution, executeSteps, type Interrupt } from './execute.ts'
+import { rememberLeases, withLeases } from './lease-memory.ts'
 import { powerProblem } from './nodes/fence.ts'
 import { guardComment } from './nodes/guard.ts'
 import type { Nodes } from './nodes/nodes.ts'
@@ -49,6 +50,8 @@ export interface DomainChange {
   plan(cluster: Cluster): Plan
   /** What the second look must ask of which node, judged by the first. */
   inquire?(cluster: Cluster): ReadonlyMap<string, Inquiry>
+  /** It may go past nodes that do not answer, by leases, where that is allowed. */
+  readonly passes?: true
   /** A migration that a dead command left under way is ended, not waited for. */
   readonly endsMigration?: true
 }
@@ -170,7 +173,9 @@ async function changeAsPlanned(
   if (wrong.length > 0) return brokenPlan(wrong)
   const refusals = [...doubtsElsewhere(planned, left.unsettled), ...(await lapsedFences(parts, planned))]
   if (refusals.length > 0) return refusedReport(refusals)
-  return executionReport(await executeSteps(parts, claim, cluster, plan.steps), plan.notes)
+  const execution = await executeSteps(parts, claim, cluster, plan.steps)
+  await rememberLeases(parts, cluster, plan.steps.flatMap(nodesOf))
+  return executionReport(execution, plan.notes)
 }
 
 /**
@@ -458,7 +463,9 @@ async function lookAndPlan(
   const uuid = before.definitions.get(change.domain)?.domain?.uuid
   if (first.movedSince({ name: change.domain, ...(uuid === undefined ? {} : { uuid }) })) return 'again'
   const seen = new Map([...first.seen, ...second.seen])
-  const cluster = withReserved(withDoubts(await clusterOf(parts, records, seen), holding), reserved)
+  const looked = withReserved(withDoubts(await clusterOf(parts, records, seen), holding), reserved)
+  const cluster =
+    change.passes === true ? await withLeases(parts, looked, [...(holding?.left.unsettled.keys() ?? [])]) : looked
   const plan = change.plan(cluster)
   if (holding === undefined || arrivals(plan).every(node => reserved.has(node))) return { cluster, plan }
   // Only the second look knew enough for this plan. It is checked once more, with its room reserved.

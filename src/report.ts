@@ -1,6 +1,6 @@
 /** What an operation gives back to whatever door asked: data, never text for one kind of screen. */
 import { type Observed, type Twice, unknownNodes } from './core/cluster.ts'
-import { downText, markText } from './core/ledger.ts'
+import { downText, type Ledger, markText } from './core/ledger.ts'
 import { isConfirmedDown } from './core/node.ts'
 import { describeRefusal, type Refusal } from './core/refusal.ts'
 import type { Step } from './core/step.ts'
@@ -116,11 +116,19 @@ export function silentWarnings(cluster: Observed): Message[] {
   return unknownNodes(cluster).map(({ name, seen }) => warning(`${name} is ${seen.state}: ${seen.reason}`, seen.hint))
 }
 
+function leftOver(node: string, passed: NonNullable<Ledger['passed']>): Message {
+  const names = passed.map(({ domain, to }) => `${domain} (now on ${to})`).join(', ')
+  return warning(
+    `${node} answers again; started elsewhere past it by their leases: ${names}. What is left of them there must go`,
+    `havirt lease reconcile ${node}`,
+  )
+}
+
 /** What every list says of what was written down about nodes, until it lapses: who is confirmed down, and who is in maintenance. */
 export function ledgerNotes({ nodes }: Observed): Message[] {
   return [...nodes.values()].flatMap(node => {
     const { name, ledger, seen, lapsed } = node
-    const { down, maintenance } = ledger
+    const { down, maintenance, passed = [] } = ledger
     const text = down === undefined ? '' : downText(down)
     return [
       ...(isConfirmedDown(node) ? [note(`${name} is down, ${text}`)] : []),
@@ -130,6 +138,7 @@ export function ledgerNotes({ nodes }: Observed): Message[] {
       ...(lapsed === undefined
         ? []
         : [note(`${name} answers again; it was down, ${downText(lapsed)}, which no longer counts`)]),
+      ...(passed.length === 0 || seen.state !== 'up' ? [] : [leftOver(name, passed)]),
       ...(maintenance === undefined ? [] : [note(`${name} is in maintenance ${markText(maintenance)}`)]),
     ]
   })

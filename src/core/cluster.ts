@@ -5,6 +5,7 @@
 import type { Config } from './config.ts'
 import type { Disk, Domain } from './domain.ts'
 import { diskIdentity, exclusiveDisks, placeOf } from './domain-xml.ts'
+import type { LeaseKnowledge } from './lease-pass.ts'
 import {
   type DomainOnNode,
   isConfirmedDown,
@@ -44,6 +45,8 @@ export interface Cluster {
   readonly config: Config
   /** The node that havirt runs on, when it is one of the cluster's. */
   readonly here?: string
+  /** Asked for only where a start may go past a node that does not answer. */
+  readonly leases?: LeaseKnowledge
 }
 
 /** What a look alone gives: the nodes. */

@@ -25,6 +25,8 @@ const commands: Commands = {
   createDomain: ({ node, definition }, uri) => ({ ...virsh(node, uri, 'create', '/dev/stdin'), stdin: definition }),
   shutdownDomain: ({ node, uuid, mode }, uri) => virsh(node, uri, 'shutdown', uuid, ...modeOption(mode)),
   awaitShutOff: () => undefined,
+  awaitHostDead: () => undefined,
+  destroyCopy: ({ node, uuid }, uri) => virsh(node, uri, 'destroy', uuid),
   destroyDomain: ({ node, uuid, graceful }, uri) =>
     virsh(node, uri, 'destroy', uuid, ...(graceful ? ['--graceful'] : [])),
   rebootDomain: ({ node, uuid, mode }, uri) => virsh(node, uri, 'reboot', uuid, ...modeOption(mode)),

@@ -9,6 +9,7 @@ export function applyStep(cluster: Cluster, one: Step): Cluster {
     case 'createDomain':
       return withDomain(cluster, one.node, one.uuid, before => started(cluster, one.domain, one.uuid, before))
     case 'destroyDomain':
+    case 'destroyCopy':
     case 'awaitShutOff':
       return withDomain(cluster, one.node, one.uuid, ended)
     case 'suspendDomain':
@@ -38,6 +39,7 @@ export function applyStep(cluster: Cluster, one: Step): Cluster {
     case 'resetDomain':
     case 'setMaxDowntime':
     case 'saveDefinition':
+    case 'awaitHostDead':
       return cluster
   }
 }

@@ -32,7 +32,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
   switch (one.step) {
     case 'createDomain':
       return [
-        ...everyNodeHeard(cluster, one.domain),
+        ...everyNodeHeard(cluster, one.domain, before),
         ...nobodyHas(cluster, one),
         ...nobodyWakes(cluster, one),
         ...definitionIsKnown(cluster, one),
@@ -40,7 +40,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       ]
     case 'resumeDomain':
       return [
-        ...everyNodeHeard(cluster, one.domain),
+        ...everyNodeHeard(cluster, one.domain, []),
         ...activeOnlyOn(cluster, one.uuid, one.domain, one.node),
         ...nobodyElseHas(cluster, one),
       ]
@@ -64,6 +64,10 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       return activeOnlyOn(cluster, one.uuid, one.domain, one.node)
     case 'undefineDomain':
       return nothingLost(cluster, one, before)
+    case 'awaitHostDead':
+      return mayPass(cluster, one)
+    case 'destroyCopy':
+      return isLeftOver(cluster, one)
     case 'awaitShutOff':
     case 'saveDefinition':
     case 'recordIntent':
@@ -75,12 +79,14 @@ function heard(cluster: Cluster): { name: string; seen: UpNode }[] {
   return [...cluster.nodes.values()].flatMap(({ name, seen }) => (seen.state === 'up' ? [{ name, seen }] : []))
 }
 
-function everyNodeHeard(cluster: Cluster, domain: string): Violation[] {
+/** A node that the plan waits for until sanlock counts it as dead need not be heard; {@link mayPass} judges that wait. */
+function everyNodeHeard(cluster: Cluster, domain: string, before: readonly Step[]): Violation[] {
+  const passed = before.flatMap(each => (each.step === 'awaitHostDead' && each.domain === domain ? [each.silent] : []))
   return [...cluster.nodes.values()]
     .filter(
-      ({ seen, ledger }) =>
+      ({ name, seen, ledger }) =>
         seen.state === 'busy' ||
-        (seen.state === 'unreachable' && !vouchedFor(ledger)) ||
+        (seen.state === 'unreachable' && !vouchedFor(ledger) && !passed.includes(name)) ||
         (seen.state === 'up' && seen.inquiryProblem !== undefined),
     )
     .map(({ name }) => ({ rule: 2, problem: `${domain} would run although ${name} was not heard` }))
@@ -89,6 +95,59 @@ function everyNodeHeard(cluster: Cluster, domain: string): Violation[] {
 /** Somebody said that it is off, and it has not answered since. */
 function vouchedFor({ down }: Ledger): boolean {
   return down !== undefined && down.answered === undefined
+}
+
+/** Rule 13, and rule 2 where it is set aside by leases: every condition, written down a second time. */
+function mayPass(cluster: Cluster, one: Extract<Step, { step: 'awaitHostDead' }>): Violation[] {
+  const { lease } = cluster.config
+  const leases = cluster.leases
+  const sighting = leases?.sightings.get(one.silent)
+  const seen = sighting?.domains[one.uuid]
+  const written =
+    cluster.definitions.get(one.domain)?.domain?.disks.filter(disk => !disk.readOnly && disk.source.kind !== 'none') ??
+    []
+  const isTheirs = (path: string) => {
+    const record = leases?.files.get(leases.names.get(path) ?? '')?.record
+    return (
+      record !== undefined &&
+      record.timestamp > 0 &&
+      record.ownerId === one.hostId &&
+      record.ownerGeneration === one.generation
+    )
+  }
+  const covered =
+    written.length > 0 &&
+    written.length <= 8 &&
+    written.every(({ source }) => 'path' in source && isTheirs(source.path))
+  const problems: [boolean, string][] = [
+    [lease.passUnreachable, 'nobody allowed that'],
+    [cluster.nodes.get(one.silent)?.seen.state === 'unreachable', 'it answers'],
+    [leases?.doubts.has(one.silent) === false, 'a command may still be carried out there'],
+    [seen?.state === 'running' && seen.without === undefined, 'it was not seen running there with all its leases'],
+    [
+      sighting?.hostId === one.hostId && sighting.generation === one.generation,
+      'its host id was another when it was last seen',
+    ],
+    [
+      sighting?.watchdog === true || (lease.passWithoutWatchdog && one.withoutWatchdog === true),
+      'no watchdog guarded it',
+    ],
+    [leases?.hosts.get(one.hostId)?.generation === one.generation, 'it has joined anew since'],
+    [leases?.nodes.get(one.node)?.sanlock?.lockspace?.state === 'joined', `${one.node} does not watch it`],
+    [covered, 'not every disk has a lease in its name'],
+  ]
+  return problems
+    .filter(([holds]) => !holds)
+    .map(([, why]) => ({ rule: 13, problem: `${one.domain} would start past ${one.silent}: ${why}` }))
+}
+
+/** Only what was started past the node, and is left there: anything else that runs twice is for a person to judge. */
+function isLeftOver(cluster: Cluster, { domain, uuid, node }: Extract<Step, { step: 'destroyCopy' }>): Violation[] {
+  const passed = cluster.nodes.get(node)?.ledger.passed?.some(each => each.uuid === uuid) === true
+  const there = heard(cluster).some(
+    ({ name, seen }) => name === node && seen.domains.some(each => each.uuid === uuid && each.active),
+  )
+  return passed && there ? [] : [{ rule: 13, problem: `${domain} on ${node} is not known to be left over` }]
 }
 
 /** Rule 1 in full: the name, the uuid, a saved image, and every disk that only one may write. */
@@ -204,7 +263,7 @@ function canReceive(
 
 /** Rule 8, and what is said of confirmed down: maintenance and a return that nobody reconciled keep everything away. */
 function mayReceive(cluster: Cluster, node: string, domain: string): Violation[] {
-  const { maintenance, down, invalid } = cluster.nodes.get(node)?.ledger ?? {}
+  const { maintenance, down, invalid, passed = [] } = cluster.nodes.get(node)?.ledger ?? {}
   const failed = cluster.config.validate.required.find(check => invalid?.checks.includes(check) === true)
   return [
     ...(maintenance === undefined
@@ -213,6 +272,9 @@ function mayReceive(cluster: Cluster, node: string, domain: string): Violation[]
     ...(failed === undefined
       ? []
       : [{ rule: 8, problem: `${domain} would arrive on ${node}, which failed a required validation: ${failed}` }]),
+    ...(passed.length === 0
+      ? []
+      : [{ rule: 13, problem: `${domain} would arrive on ${node}, where ${passed[0]?.domain} may be left over` }]),
     ...(down === undefined
       ? []
       : [{ rule: 2, problem: `${domain} would arrive on ${node}, which was confirmed down and is not reconciled` }]),

@@ -113,6 +113,8 @@ export interface LeaseFolder {
 export interface LeaseSettings {
   /** `lock_manager` of qemu.conf; empty where there is none. */
   readonly manager: string
+  /** It says in so many words that there is none: a second line would not be read. */
+  readonly saysNone: boolean
   readonly sanlock: ReadonlyMap<string, string>
   readonly lockd: ReadonlyMap<string, string>
   /** `our_host_name` of sanlock.conf; empty: it has a new one each time it starts, and joins again only after minutes. */
@@ -164,6 +166,26 @@ export function isGuarded({ settings: { manager }, sanlock, lockd }: NodeLeases)
   return manager === 'lockd' && lockd !== undefined && !lockd.newerThanLibvirt
 }
 
+/** Why a lock manager kept a domain from running, by what libvirt 9 says then (tried with sanlock 3.8 and virtlockd). */
+export type LockRefusal = 'held' | 'notJoined' | 'noDaemon' | 'noLockspace' | 'tooMany'
+
+const LOCK_REFUSALS: readonly (readonly [RegExp, LockRefusal])[] = [
+  [/Failed to acquire lock: Lease is held by another host|Lockspace resource '[^']*' is locked/, 'held'],
+  // The lockspace is what has no room for it: the disk is fine.
+  [/Failed to acquire lock: No space left on device/, 'notJoined'],
+  [
+    /Failed to open socket to sanlock daemon|Lock Driver error[^;]*Connection refused|Unable to query sector size[^;]*Connection refused/,
+    'noDaemon',
+  ],
+  [/Lockspace for path \S+ does not exist/, 'noLockspace'],
+  [/Too many resources \d+ for object/, 'tooMany'],
+]
+
+/** Reads that in an error of virsh; undefined when it is about something else. */
+export function lockRefusalIn(said: string): LockRefusal | undefined {
+  return LOCK_REFUSALS.find(([pattern]) => pattern.test(said))?.[1]
+}
+
 /** A disk that no lease covers, and why. */
 export interface Uncovered {
   readonly disk: string
@@ -189,12 +211,9 @@ export function uncoverable(domain: Domain, manager: LeaseManager): Uncovered[] 
     if (source.kind === 'volume') return [{ disk: target, why: 'a volume of a pool has its path on its node only' }]
     return []
   })
-  const paths = leasePaths(domain)
-  if (manager !== 'sanlock' || paths.length <= MAX_LEASES) return found
-  return [
-    ...found,
-    { disk: disks[MAX_LEASES]?.target ?? '', why: `sanlock gives a domain ${MAX_LEASES} leases at most` },
-  ]
+  const ninth = disks.filter(({ source }) => 'path' in source)[MAX_LEASES]
+  if (manager !== 'sanlock' || ninth === undefined) return found
+  return [...found, { disk: ninth.target, why: `sanlock gives a domain ${MAX_LEASES} leases at most` }]
 }
 
 /** Kernel names, which may mean another disk after the next boot. A lease is named by the text of the path, so it would, too. */

@@ -14,8 +14,8 @@ import {
   type NodeLeases,
 } from './lease.ts'
 
-export interface LeaseFacts {
-  readonly cluster: Cluster
+/** What nodes and the folder say of leases. */
+export interface LeasesOfNodes {
   /** Of the nodes that answered. */
   readonly nodes: ReadonlyMap<string, NodeLeases>
   /** Nodes that did not, and why. */
@@ -28,6 +28,11 @@ export interface LeaseFacts {
   readonly names: ReadonlyMap<string, string>
   /** The folder from which they were read; empty where there is none. */
   readonly folder: string
+}
+
+/** The same with the cluster that it is about. */
+export interface LeaseFacts extends LeasesOfNodes {
+  readonly cluster: Cluster
 }
 
 /** The manager that most nodes have; undefined while none has one. Two are never mixed: libvirt would not notice. */
@@ -134,6 +139,8 @@ export function leaseOf(
   if (file === undefined) return { ...common, standing: 'none', owner: undefined }
   const { record } = file
   if (record === undefined) return { ...common, standing: 'damaged', owner: undefined }
+  const sharer = record.timestamp === 0 ? sharerOf(facts, name) : undefined
+  if (sharer !== undefined) return { ...common, standing: 'held', owner: sharer }
   const owner = record.ownerId === 0 ? undefined : ownerOf(facts, record.ownerId, record.ownerGeneration, name)
   return {
     ...common,
@@ -148,6 +155,18 @@ function ownerOf(facts: LeaseFacts, hostId: number, generation: number, name: st
   const held = leases?.sanlock?.held.find(each => each.name === name)
   const domain = leases === undefined || held === undefined ? undefined : domainOfPid(leases, held)
   return { hostId, generation, node, hostName: facts.hosts.get(hostId)?.name ?? '', domain }
+}
+
+/** The first node that says it holds a lease whose file says that nobody has it: that is how the lease of a shareable disk is held. */
+function sharerOf({ nodes }: LeaseFacts, name: string): Owner | undefined {
+  for (const [node, leases] of nodes) {
+    const held = leases.sanlock?.held.find(each => each.name === name)
+    const space = leases.sanlock?.lockspace
+    if (held === undefined || space === undefined) continue
+    const { hostId, generation } = space
+    return { hostId, generation, node, hostName: node, domain: domainOfPid(leases, held) }
+  }
+  return undefined
 }
 
 /** The node that joined with this host id, or that is set up to. */

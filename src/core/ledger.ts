@@ -53,12 +53,22 @@ export interface Invalid extends Mark {
   readonly checks: readonly string[]
 }
 
+/** A domain that was started elsewhere although this node did not answer, since sanlock counted it as dead. */
+export interface Passed extends Mark {
+  readonly uuid: string
+  readonly domain: string
+  /** Where it was started. */
+  readonly to: string
+}
+
 export interface Ledger {
   /** Nothing is started on the node or moved there. */
   readonly maintenance?: Mark
   /** What the last drain of the node took away, until it is back: for people who want it so, and no evidence of where it is now. */
   readonly drained?: readonly Drained[]
   readonly down?: Down
+  /** Until the node answers and nothing is left there of them: before that it receives nothing. */
+  readonly passed?: readonly Passed[]
   /** Absent once everything is as it should be. */
   readonly invalid?: Invalid
   readonly reservations: readonly Reservation[]

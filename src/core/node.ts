@@ -141,6 +141,8 @@ export interface UpNode {
   readonly cpuVerdicts?: ReadonlyMap<string, CpuVerdict>
   /** The host CPU element of the capabilities: host-passthrough compares it. */
   readonly hostCpu: string
+  /** QEMUs that libvirt there does not list were looked for, too: what is not among the domains does not run. */
+  readonly processes?: true
   /** Why the inquiry could not be answered, when it could not. */
   readonly inquiryProblem?: string
 }

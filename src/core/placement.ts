@@ -125,13 +125,14 @@ function notOpen(cluster: Cluster, node: Node): Refusal[] {
 
 /** Not receiving (rule 8): in maintenance, failing a validation that is required, or answering again but called down and not reconciled. */
 function notReceiving({ config }: Cluster, { name, ledger }: Node): Refusal[] {
-  const { maintenance, down, invalid } = ledger
+  const { maintenance, down, invalid, passed = [] } = ledger
   const failed = invalid?.checks.filter(check => config.validate.required.includes(check)) ?? []
   return [
     ...(maintenance === undefined
       ? []
       : [refuse('maintenance', { node: name, by: maintenance.by, since: maintenance.since })]),
     ...(down === undefined ? [] : [refuse('returned', { node: name, by: down.by, since: down.since })]),
+    ...(passed.length === 0 ? [] : [refuse('copyLeft', { node: name, domains: passed.map(({ domain }) => domain) })]),
     ...(failed.length === 0 ? [] : [refuse('validation', { node: name, checks: failed, since: invalid?.since ?? '' })]),
   ]
 }

@@ -66,6 +66,8 @@ export interface RefusalFacts {
   leasesInUse: { node: string; domains: readonly string[]; change: string }
   hostIdTaken: { node: string; hostId: number; by: string }
   notPassable: { domain: string; node: string; why: string }
+  leaseHeld: { domain: string; node: string; disk: string; holder: string }
+  leaseUnable: { domain: string; node: string; problem: string; fix: string }
   copyLeft: { node: string; domains: readonly string[] }
 }
 
@@ -367,6 +369,11 @@ const texts: Texts = {
     why: `${domain} cannot start past ${node} by its leases: ${why}`,
     next: `mend the way to ${node}; or, if it is off: havirt node fence ${node}, or havirt node confirm-down ${node}`,
   }),
+  leaseHeld: ({ domain, node, disk, holder }) => ({
+    why: `${domain} cannot run on ${node}: the lease of its disk ${disk} is held by ${holder}`,
+    next: `havirt lease explain ${disk} says whether it is alive and when the lease can be had`,
+  }),
+  leaseUnable: ({ domain, node, problem, fix }) => ({ why: `${domain} cannot run on ${node}: ${problem}`, next: fix }),
   copyLeft: ({ node, domains }) => ({
     why: `${domains.join(', ')} ${domains.length === 1 ? 'was' : 'were'} started elsewhere while ${node} was dead to sanlock, and what is left of ${domains.length === 1 ? 'it' : 'them'} there must go before ${node} receives anything`,
     next: `havirt lease reconcile ${node}`,

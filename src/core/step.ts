@@ -37,6 +37,19 @@ export interface StepArgs {
   shutdownDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
   /** Waits until the node no longer shows the domain active. Observes only. */
   awaitShutOff: OnNode & { readonly timeoutMs: number }
+  /**
+   * Waits until the sanlock of `node` counts the host of a silent node as dead, and writes down that the domain was started past it. With
+   * `withoutWatchdog` nothing but sanlock itself kept the domain from running there on.
+   */
+  awaitHostDead: OnNode & {
+    readonly silent: string
+    readonly hostId: number
+    readonly generation: number
+    readonly timeoutMs: number
+    readonly withoutWatchdog?: true
+  }
+  /** What is left of a domain on a node that came back after it was started past it: its memory is old, and its disk changed. */
+  destroyCopy: OnNode
   /** With `waits` only while it waits there for a migration and never ran: the node is asked right before. */
   destroyDomain: OnNode & { readonly graceful: boolean; readonly waits?: true }
   rebootDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
@@ -80,6 +93,9 @@ const texts: Texts = {
   shutdownDomain: ({ domain, node, mode }) =>
     `ask ${domain} on ${node} to shut down${mode === undefined ? '' : mode === 'acpi' ? ' by its power button' : ' by its guest agent'}`,
   awaitShutOff: ({ domain, node, timeoutMs }) => `wait up to ${timeoutMs / 1000} s until ${domain} is off on ${node}`,
+  awaitHostDead: ({ domain, node, silent, hostId, timeoutMs, withoutWatchdog }) =>
+    `wait up to ${timeoutMs / 1000} s until sanlock on ${node} counts ${silent} (host id ${hostId}) as dead, and record that ${domain} is started past it${withoutWatchdog === true ? `; NO WATCHDOG guarded ${silent}: should sanlock have died there first, ${domain} will run twice` : ''}`,
+  destroyCopy: ({ domain, node }) => `end what is left of ${domain} on ${node}, which was started elsewhere since`,
   destroyDomain: ({ domain, node, graceful }) =>
     `${graceful ? 'end' : 'kill'} ${domain} on ${node} at once, as if its power were cut`,
   rebootDomain: ({ domain, node }) => `ask ${domain} on ${node} to reboot`,

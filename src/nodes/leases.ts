@@ -34,14 +34,13 @@ settings lockd /etc/libvirt/qemu-lockd.conf
 settings daemon /etc/sanlock/sanlock.conf
 for program in sanlock virtlockd; do command -v $program >/dev/null && say installed $program; done
 for plugin in /usr/lib*/libvirt/lock-driver/*.so /usr/lib/*/libvirt/lock-driver/*.so; do [ -e "$plugin" ] && say installed "\${plugin##*/}"; done
-for file in $(grep -lsxE 'virtlockd|libvirtd|virtqemud|wdmd' /proc/[0-9]*/comm); do
-  at=\${file%/comm}
-  name=$(first "$file") stat=$(first "$at/stat")
-  set_aside=$*; set -- \${stat##*) }
+process() {
+  at=\${1%/comm} name=$(first "$1")
+  set -- $(first "$at/stat" | sed 's/.*) //')
   say process "$name" "\${at#/proc/}" "\${20}"
-  set -- $set_aside
   [ "$name" = virtlockd ] && readlink "$at"/fd/* | while read -r open; do say lock "$open"; done
-done
+}
+for file in $(grep -lsxE 'virtlockd|libvirtd|virtqemud|wdmd' /proc/[0-9]*/comm); do process "$file"; done
 for device in /dev/watchdog /dev/watchdog0; do [ -e $device ] && say device $device; done
 for file in /run/libvirt/qemu/*.pid; do
   [ -e "$file" ] && { name=\${file##*/}; say pid "\${name%.pid}" "$(first "$file")"; }
@@ -141,17 +140,21 @@ function rowsOf(text: string): Map<string, string[][]> {
 function settingsOf(rows: Rows): LeaseSettings {
   const of = (file: string) =>
     new Map(rows.flatMap(([from, key = '', value = '']) => (from === file ? [[key, value] as const] : [])).reverse())
+  const manager = of('qemu').get('lock_manager')
   return {
-    manager: managerIn(of('qemu').get('lock_manager')),
+    manager: managerIn(manager),
+    saysNone: manager === NONE,
     sanlock: of('sanlock'),
     lockd: of('lockd'),
     hostName: of('daemon').get('our_host_name') ?? '',
   }
 }
 
-/** libvirt's name for no manager at all is `nop`. */
+/** libvirt's name for no manager at all. */
+const NONE = 'nop'
+
 function managerIn(value = ''): string {
-  return value === 'nop' ? '' : value
+  return value === NONE ? '' : value
 }
 
 function folderIn([folder = []]: Rows, [mounted = []]: Rows, settings: LeaseSettings): LeaseFolder {
@@ -289,7 +292,10 @@ function hostsOf(rows: Rows): Map<number, LeaseHost> {
   )
 }
 
-/** head(1) writes a line with each file's name before its bytes. A file that went in between has none, and is left out. */
+/**
+ * head(1) writes a line with each file's name before its bytes. A file that went in between has none, and is left out; one of which less
+ * could be read than was listed is damaged, and hides no other behind it.
+ */
 function filesOf(listed: Rows, leaders: Rows): LeaseFile[] {
   const bytes = unpack(leaders)
   let from = 0
@@ -298,13 +304,15 @@ function filesOf(listed: Rows, leaders: Rows): LeaseFile[] {
     const at = bytes.indexOf(header, from, 'latin1')
     if (at < 0) return []
     const start = at + header.length
-    from = start + Math.min(SECTOR_BYTES, Number(size))
+    const end = start + Math.min(SECTOR_BYTES, Number(size))
+    const isWhole = end === bytes.length || bytes.toString('latin1', end, end + 5) === '\n==> '
+    from = isWhole ? end : start
     return [
       {
         name,
         bytes: Number(size),
         writtenMs: Number(written) * 1000,
-        record: readLease(bytes.subarray(start, from), name),
+        record: isWhole ? readLease(bytes.subarray(start, end), name) : undefined,
       },
     ]
   })

@@ -230,7 +230,7 @@ export class Session {
       networks,
       pools,
       ...(cpuVerdicts === undefined ? {} : { cpuVerdicts }),
-      ...(await this.#withUnlisted(connection, domains, probe)),
+      ...(await this.#withUnlisted(connection, domains, probe, inquiry?.processes === true ? { processes: true } : {})),
     }
   }
 
@@ -271,15 +271,16 @@ export class Session {
     connection: Connection,
     listed: readonly DomainOnNode[],
     probe: Probed | undefined,
-  ): Promise<Pick<UpNode, 'domains' | 'paths' | 'devices' | 'inquiryProblem'>> {
+    asked: Pick<UpNode, 'processes'>,
+  ): Promise<Pick<UpNode, 'domains' | 'paths' | 'devices' | 'inquiryProblem' | 'processes'>> {
     if (probe === undefined) return { domains: listed, ...NOTHING_ASKED }
     if ('problem' in probe) return { domains: listed, ...NOTHING_ASKED, inquiryProblem: probe.problem }
     const { paths, devices } = probe
     const suspects = unlistedOf(probe.processes, activeAmong(listed), probe.pids)
     const again = suspects.length === 0 ? undefined : await this.#confirm(connection, suspects)
-    if (again === undefined) return { domains: listed, paths, devices }
+    if (again === undefined) return { domains: listed, paths, devices, ...asked }
     if ('problem' in again) return { domains: listed, paths, devices, inquiryProblem: again.problem }
-    return { domains: withStrays(listed, again.strays), paths: new Map([...paths, ...again.paths]), devices }
+    return { domains: withStrays(listed, again.strays), paths: new Map([...paths, ...again.paths]), devices, ...asked }
   }
 
   /**

@@ -31,7 +31,7 @@ export function starting(
     const hosts = anywhere ? [...cluster.nodes.keys()] : [node ?? cluster.here ?? '']
     return inquiries(cluster, definition, hosts, rivalry(definition))
   }
-  return { domain, verb: spelled, plan: cluster => planStart(cluster, request), inquire }
+  return { domain, verb: spelled, plan: cluster => planStart(cluster, request), inquire, passes: true }
 }
 
 /** The stop of a domain, wherever it is. */

@@ -3,6 +3,7 @@ import { pasteableLine } from '../core/command.ts'
 import { type LeaseFile, LOCKSPACE } from '../core/lease.ts'
 import { type LeaseFacts, managerOf } from '../core/leases.ts'
 import { type LeaseCleanup, planCleanup } from '../core/plan/lease-cleanup.ts'
+import { leaseFacts } from '../lease-facts.ts'
 import { parseRemoved, REMOVE_SCRIPT, type Removal } from '../nodes/lease-folder.ts'
 import type { Parts } from '../operate.ts'
 import {
@@ -16,7 +17,6 @@ import {
   refusedReport,
   warning,
 } from '../report.ts'
-import { leaseFacts } from './lease-facts.ts'
 import type { Input } from './operation.ts'
 
 export const CLEANUP_COLUMNS: readonly Column[] = [

@@ -9,9 +9,9 @@ import {
   type Owner,
   stateOfHost,
 } from '../core/leases.ts'
+import { leaseFacts } from '../lease-facts.ts'
 import type { Parts } from '../operate.ts'
 import { exitStatus, failure, type Message, note, type Report, silentWarnings, warning } from '../report.ts'
-import { leaseFacts } from './lease-facts.ts'
 import { DISK_COLUMNS, diskTable } from './lease-status.ts'
 import { type Input, requiredWord } from './operation.ts'
 

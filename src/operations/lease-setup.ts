@@ -18,6 +18,7 @@ import {
   withHostIds,
 } from '../core/plan/lease-setup.ts'
 import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
+import { askLeases, leaseFacts } from '../lease-facts.ts'
 import { DIRECT_SCRIPT } from '../nodes/lease-folder.ts'
 import type { Exit } from '../nodes/process.ts'
 import type { Parts } from '../operate.ts'
@@ -32,7 +33,6 @@ import {
   refusedReport,
   warning,
 } from '../report.ts'
-import { askLeases, leaseFacts } from './lease-facts.ts'
 import { unguardedMessages } from './lease-status.ts'
 import { type Input, requiredWord, unknownAmong, words } from './operation.ts'
 import { askShell, markAll } from './shared-folders.ts'

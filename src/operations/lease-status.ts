@@ -11,6 +11,8 @@ import {
   type Standing,
   unprotected,
 } from '../core/leases.ts'
+import { leaseFacts } from '../lease-facts.ts'
+import { writeSightings } from '../lease-memory.ts'
 import type { Parts } from '../operate.ts'
 import {
   type Column,
@@ -23,7 +25,6 @@ import {
   type Table,
   warning,
 } from '../report.ts'
-import { leaseFacts } from './lease-facts.ts'
 
 export const NODE_COLUMNS: readonly Column[] = [
   { key: 'node', title: 'NODE', help: 'the node' },
@@ -74,6 +75,7 @@ export const DISK_COLUMNS: readonly Column[] = [
 export async function showStatus(parts: Parts): Promise<Report> {
   const facts = await leaseFacts(parts)
   if (facts.cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
+  await writeSightings(parts, facts)
   return {
     exit: exitOf(facts),
     table: nodeTable(facts),

@@ -1,6 +1,7 @@
 /** `lease`: disk leases of sanlock or virtlockd, set up, shown, explained, and cleaned. */
 import { CLEANUP_COLUMNS, cleanUp } from './lease-cleanup.ts'
 import { explainLease } from './lease-explain.ts'
+import { reconcile } from './lease-reconcile.ts'
 import { disableLeases, enableLeases, SETUP_COLUMNS } from './lease-setup.ts'
 import { DISK_COLUMNS, NODE_COLUMNS, showDisks, showStatus } from './lease-status.ts'
 import type { Operation } from './operation.ts'
@@ -87,6 +88,17 @@ export const leaseOperations: readonly Operation[] = [
     columns: DISK_COLUMNS,
     examples: ['havirt lease explain web', 'havirt lease explain /dev/disk/by-id/wwn-0x5000c500a1b2c3d4'],
     run: explainLease,
+  },
+  {
+    name: 'lease reconcile',
+    summary: 'end what is left of domains on a node that was passed by leases, and is back',
+    description:
+      'Where lease.passUnreachable is set, a domain may have been started elsewhere while its node was silent and dead to sanlock. If that node comes back and still runs it, its memory there is old and its disk was written elsewhere: this destroys what is left there, and only that. Until then the node receives nothing. A node of which nothing is left is as any other as soon as it is looked at.',
+    args: [NODES],
+    options: [],
+    changes: true,
+    examples: ['havirt lease reconcile', 'havirt -y lease reconcile node2'],
+    run: reconcile,
   },
   {
     name: 'lease cleanup',

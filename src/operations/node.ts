@@ -16,6 +16,8 @@ import { type Command, pasteableLine } from '../core/command.ts'
 import { emptyLedger, type Ledger, ledgerFields, ledgerText } from '../core/ledger.ts'
 import { type DomainOnNode, isConfirmedDown, isNodeName, type Node, type NodeRecord } from '../core/node.ts'
 import { describeRefusal, type Refusal, refuse, refuseSilent, unlistedFix, unlistedWords } from '../core/refusal.ts'
+import { leaseFacts } from '../lease-facts.ts'
+import { writeSightings } from '../lease-memory.ts'
 import { powerProblem } from '../nodes/fence.ts'
 import { hereAmong, observeNodes, observeOnce } from '../observe.ts'
 import { claimedRefusal, type Parts } from '../operate.ts'
@@ -260,7 +262,11 @@ async function scanNodes(parts: Parts, input: Input): Promise<Report> {
   const observed = { nodes }
   const seen = scanReport(observed, new Map(before), input.options['all'] === true)
   const report = { ...seen, messages: [...seen.messages, ...leftHalfDone(await parts.claims.list())] }
-  return recorded(report, () => recordPopulations(parts, observed))
+  return recorded(report, async () => {
+    await recordPopulations(parts, observed)
+    if (parts.home.config.lease.passUnreachable)
+      await writeSightings(parts, await leaseFacts(parts), new Set(nodes.keys()))
+  })
 }
 
 /** A store that is full or read-only must not hide what was seen: that is when it is needed most. */

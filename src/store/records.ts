@@ -1,6 +1,7 @@
 /** The typed records of the cluster over any store: YAML texts that people can read, checked when they are read back. */
 import { parse, stringify } from 'yaml'
 import type { DomainRecord } from '../core/cluster.ts'
+import type { LeaseSighting } from '../core/lease-pass.ts'
 import { emptyLedger, type Ledger } from '../core/ledger.ts'
 import { isNodeName, type NodeRecord } from '../core/node.ts'
 import { keySegment } from './key.ts'
@@ -27,6 +28,7 @@ export interface HostIds {
 
 const NODES = 'nodes'
 const HOST_IDS = 'host-ids'
+const LEASES = 'leases'
 const LEDGERS = 'ledger'
 const DOMAINS = 'domains'
 const POPULATION = 'population'
@@ -101,6 +103,15 @@ export class Records {
 
   async writePopulation(node: string, population: Population): Promise<void> {
     await this.#write(`${POPULATION}/${node}`, population)
+  }
+
+  /** What the last observation of a node's leases showed; undefined when there was none. */
+  async leaseSighting(node: string): Promise<LeaseSighting | undefined> {
+    return this.#read<LeaseSighting>(`${LEASES}/${node}`, isLeaseSighting, 'fresh')
+  }
+
+  async writeLeaseSighting(node: string, sighting: LeaseSighting): Promise<void> {
+    await this.#write(`${LEASES}/${node}`, sighting)
   }
 
   async hostIds(): Promise<HostIds> {
@@ -224,6 +235,7 @@ function isLedger(value: unknown): boolean {
   const texts = ['token', 'uuid', 'domain', 'by'] as const
   return (
     isDrained(value['drained'] ?? []) &&
+    isPassed(value['passed'] ?? []) &&
     (!isObject(invalid) || isTexts(invalid['checks'])) &&
     marks.every(mark => isObject(mark) && typeof mark['by'] === 'string' && typeof mark['since'] === 'string') &&
     value['reservations'].every(
@@ -254,6 +266,27 @@ function isHostIds(value: unknown): boolean {
     isObject(value) &&
     Object.values(value).every(
       each => isObject(each) && typeof each['node'] === 'string' && typeof each['hostId'] === 'number',
+    )
+  )
+}
+
+function isPassed(value: unknown): boolean {
+  const texts = ['uuid', 'domain', 'to', 'by', 'since'] as const
+  return (
+    Array.isArray(value) &&
+    value.every((each: unknown) => isObject(each) && texts.every(key => typeof each[key] === 'string'))
+  )
+}
+
+function isLeaseSighting(value: unknown): boolean {
+  return (
+    isObject(value) &&
+    typeof value['hostId'] === 'number' &&
+    typeof value['generation'] === 'number' &&
+    typeof value['watchdog'] === 'boolean' &&
+    isObject(value['domains']) &&
+    Object.values(value['domains']).every(
+      each => isObject(each) && typeof each['name'] === 'string' && typeof each['state'] === 'string',
     )
   )
 }

@@ -67,7 +67,7 @@ export const variants: readonly Variant[] = [
       ),
       edit(
         'core/invariants.ts',
-        "(seen.state === 'unreachable' && !vouchedFor(ledger)) ||",
+        "(seen.state === 'unreachable' && !vouchedFor(ledger) && !passed.includes(name)) ||",
         '(ledger === undefined) ||',
       ),
     ],

@@ -6,6 +6,7 @@ import {
   folderOf,
   type LeaseHost,
   type LeaseManager,
+  type LeaseSettings,
   MAX_HOST_ID,
   type NodeLeases,
 } from '../lease.ts'
@@ -226,7 +227,7 @@ export function enableActs(node: string, leases: NodeLeases, setup: LeaseSetup):
   const { settings } = leases
   const edits = [
     ...settingEdits(node, FILES[setup.manager], settings[setup.manager], managerSettings(node, leases, setup)),
-    ...settingEdits(node, FILES.qemu, managerLine(settings.manager), [['lock_manager', `"${setup.manager}"`]]),
+    ...settingEdits(node, FILES.qemu, managerLine(settings), [['lock_manager', `"${setup.manager}"`]]),
   ]
   const daemon = setup.manager === 'sanlock' ? sanlockActs(node, leases) : lockdActs(node, leases)
   if (edits.length === 0 && daemon.length === 0 && !needsRestart(leases, setup)) return []
@@ -249,8 +250,8 @@ function needsRestart({ sanlock, lockd }: NodeLeases, { manager }: LeaseSetup): 
   return manager === 'sanlock' ? sanlock?.lockspace === undefined : lockd === undefined || lockd.newerThanLibvirt
 }
 
-function managerLine(manager: string): Map<string, string> {
-  return new Map(manager === '' ? [] : [['lock_manager', manager]])
+function managerLine({ manager, saysNone }: LeaseSettings): Map<string, string> {
+  return new Map(manager === '' && !saysNone ? [] : [['lock_manager', manager]])
 }
 
 /** Keys with their values as libvirt's files have them. */

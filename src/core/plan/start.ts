@@ -1,6 +1,7 @@
 /** Plans the start of a domain: absent everywhere, every node heard, and a node that can host it. */
 import { type Cluster, type Sighting, sightingsOf } from '../cluster.ts'
 import type { Domain } from '../domain.ts'
+import { passages } from '../lease-pass.ts'
 import { isConfirmedDown, isPresent } from '../node.ts'
 import { candidates, objections, type RulesWaived } from '../placement.ts'
 import { type Refusal, refuse } from '../refusal.ts'
@@ -38,13 +39,16 @@ export function planStart(cluster: Cluster, request: StartRequest): Plan {
   const running = alreadyRunning(cluster, domain, request)
   if (running !== undefined) return already(running)
   const target = chooseTarget(cluster, domain, request)
-  const unknown = [...silentRefusals(cluster), ...unaskedRefusals(cluster)]
+  const past = target.node === undefined ? undefined : passages(cluster, domain, target.node)
+  const silent = past?.refusals.length === 0 ? [] : [...silentRefusals(cluster), ...(past?.refusals ?? [])]
+  const unknown = [...silent, ...unaskedRefusals(cluster)]
   const refusals = [...presenceRefusals(cluster, domain), ...unknown, ...target.refusals]
   if (refusals.length > 0 || target.node === undefined) return refused(...unique(refusals))
   const on = { domain: domain.name, uuid: domain.uuid, node: target.node }
   return steps(
     [
       step('recordIntent', { domain: domain.name, uuid: domain.uuid, manual: false }),
+      ...(past?.ways ?? []).map(way => step('awaitHostDead', { ...on, ...way })),
       step('createDomain', { ...on, definition: path, sha256 }),
     ],
     definedElsewhere(cluster, domain, []),

@@ -1,11 +1,11 @@
 /** Asks all nodes for their leases at once, one command a node; the files of the folder are read by all of them together. */
-import { type Cluster, sightings } from '../core/cluster.ts'
-import { commonFolder, knownPaths, type LeaseFacts, managerOf } from '../core/leases.ts'
-import type { NodeRecord } from '../core/node.ts'
-import { leaseName } from '../nodes/lease-name.ts'
-import { LEASES_SCRIPT, type LeaseAnswer, parseLeases, shareOf } from '../nodes/leases.ts'
-import { observeOnce } from '../observe.ts'
-import type { Parts } from '../operate.ts'
+import { type Cluster, sightings } from './core/cluster.ts'
+import { commonFolder, knownPaths, type LeaseFacts, managerOf } from './core/leases.ts'
+import type { NodeRecord } from './core/node.ts'
+import { leaseName } from './nodes/lease-name.ts'
+import { LEASES_SCRIPT, type LeaseAnswer, parseLeases, shareOf } from './nodes/leases.ts'
+import { observeOnce } from './observe.ts'
+import type { Parts } from './operate.ts'
 
 const TIMEOUT_MS = 30_000
 

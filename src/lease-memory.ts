@@ -1,0 +1,64 @@
+/**
+ * What is remembered of leases for the day on which a node does not answer: who ran there with all its leases when it was last seen.
+ * Kept only where lease.passUnreachable asks for it. It allows nothing by itself (rule 6): the leases on the disk decide then.
+ */
+import { type Cluster, unknownNodes, upNodes } from './core/cluster.ts'
+import type { LeaseSighting, SightedDomain } from './core/lease-pass.ts'
+import { type LeaseFacts, unprotected } from './core/leases.ts'
+import { leaseFacts } from './lease-facts.ts'
+import type { Parts } from './operate.ts'
+import { StoreError } from './store/store.ts'
+
+/** The cluster with what leases say, where a node is silent and a start may go past it. */
+export async function withLeases(parts: Parts, cluster: Cluster, doubts: readonly string[]): Promise<Cluster> {
+  const silent = unknownNodes(cluster)
+  if (!cluster.config.lease.passUnreachable || silent.length === 0) return cluster
+  const [{ cluster: _, ...leases }, sightings] = await Promise.all([
+    leaseFacts(parts, cluster),
+    Promise.all(silent.map(async ({ name }) => [name, await parts.home.records.leaseSighting(name)] as const)),
+  ])
+  const known = sightings.flatMap(([name, sighting]) => (sighting === undefined ? [] : [[name, sighting] as const]))
+  return { ...cluster, leases: { ...leases, sightings: new Map(known), doubts: new Set(doubts) } }
+}
+
+/** Looks at these nodes' leases and writes down what they show. A store that cannot be written changes nothing of what was done. */
+export async function rememberLeases(parts: Parts, { config }: Cluster, nodes: readonly string[]): Promise<void> {
+  if (!config.lease.passUnreachable || nodes.length === 0) return
+  await writeSightings(parts, await leaseFacts(parts), new Set(nodes))
+}
+
+/** Writes down what is seen, of all nodes or of some. Unchanged, nothing is written. */
+export async function writeSightings(parts: Parts, facts: LeaseFacts, only?: ReadonlySet<string>): Promise<void> {
+  if (!facts.cluster.config.lease.passUnreachable) return
+  const wanted = upNodes(facts.cluster).filter(({ name }) => only === undefined || only.has(name))
+  const writes = wanted.flatMap(({ name }) => {
+    const sighting = sightingOf(facts, name)
+    return sighting === undefined ? [] : [parts.home.records.writeLeaseSighting(name, sighting)]
+  })
+  await Promise.all(writes).catch(error => (error instanceof StoreError ? undefined : Promise.reject(error)))
+}
+
+/** A node that is in no lockspace is remembered, too, as one that protects nothing. */
+function sightingOf(facts: LeaseFacts, node: string): LeaseSighting | undefined {
+  const seen = facts.cluster.nodes.get(node)?.seen
+  const leases = facts.nodes.get(node)
+  if (seen?.state !== 'up' || leases === undefined) return undefined
+  const lockspace = leases.sanlock?.lockspace
+  const bare = new Map(
+    unprotected(facts).flatMap(each => (each.node === node ? [[each.domain, each.paths] as const] : [])),
+  )
+  const domains = seen.domains
+    .filter(({ active }) => active)
+    .map(({ uuid, name, state, definition }): [string, SightedDomain] => {
+      const paths = bare.get(name)
+      const without =
+        definition === undefined ? 'its disks could not be read' : paths === undefined ? undefined : paths.join(', ')
+      return [uuid, { name, state, ...(without === undefined ? {} : { without }) }]
+    })
+  return {
+    hostId: lockspace?.hostId ?? 0,
+    generation: lockspace?.generation ?? 0,
+    watchdog: leases.sanlock?.watchdog === true && leases.wdmd,
+    domains: Object.fromEntries(domains.sort(([a], [b]) => (a < b ? -1 : 1))),
+  }
+}
