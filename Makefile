@@ -39,8 +39,8 @@ types: setup ## TypeScript, strictest settings
 unit: setup ## tests that need nothing but Node.js
 	@vitest run --project unit --reporter=default --reporter=./scripts/closing-line.mjs
 
-lab: build ## end-to-end tests on a lab
-	@vitest run --project lab --reporter=default --reporter=./scripts/closing-line.mjs
+lab: build ## end-to-end tests on a lab, and those of leases on another beside it
+	@scripts/test-lab
 
 check-lab: build ## the lab's own test
 	@lab/check

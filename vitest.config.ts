@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Long counts take long. */
 const SOAKING = process.env['HAVIRT_RUNS'] !== undefined
 
-/** Two projects: `unit` needs nothing but Node.js, `lab` needs root and brings up a real cluster (lab/lab). */
+/** `unit` needs nothing but Node.js; `lab` and `leases` need root and bring up a real cluster each (lab/lab). */
 export default defineConfig({
   test: {
     projects: [
@@ -20,9 +20,20 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
+          exclude: ['test/lab/leases.test.ts'],
           globalSetup: ['test/lab/set-up.ts'],
           fileParallelism: false,
           testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          // On a lab of its own, beside the others: it waits for minutes until sanlock counts a node as dead.
+          name: 'leases',
+          include: ['test/lab/leases.test.ts'],
+          globalSetup: ['test/lab/set-up.ts'],
+          testTimeout: 240_000,
           hookTimeout: 120_000,
         },
       },

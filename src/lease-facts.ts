@@ -15,8 +15,7 @@ type Answer = LeaseAnswer | string
 /** Everything there is to know about leases now; `known`: the cluster, where it was looked at already. */
 export async function leaseFacts(parts: Parts, known?: Cluster): Promise<LeaseFacts> {
   const records = [...(await parts.home.records.nodes()).values()]
-  parts.nodes.approach(records)
-  const [cluster, answers] = await Promise.all([known ?? observeOnce(parts), askAll(parts, records)])
+  const { cluster, answers } = await askAll(parts, records, known)
   const nodes = new Map(
     records.flatMap(({ name }) => {
       const answer = answers.get(name)
@@ -37,21 +36,38 @@ export async function leaseFacts(parts: Parts, known?: Cluster): Promise<LeaseFa
   }
 }
 
-async function askAll(parts: Parts, records: readonly NodeRecord[]): Promise<Map<string, Answer>> {
-  const answers = records.map(async (record, at) => {
+/** Leases and the cluster at once. Whoever is silent to libvirt is not waited for any longer: a frozen node would hold all others up. */
+async function askAll(parts: Parts, records: readonly NodeRecord[], known: Cluster | undefined) {
+  parts.nodes.approach(records)
+  const over = new Map(records.map(({ name }) => [name, new AbortController()]))
+  const asked = records.map(async (record, at) => {
+    if (known?.nodes.get(record.name)?.seen.state === 'unreachable') return [record.name, 'it does not answer'] as const
     const share = [shareOf(at, records.length), ...(at === 0 ? ['hosts'] : [])]
-    return [record.name, await askLeases(parts, record, share)] as const
+    return [record.name, await askLeases(parts, record, share, over.get(record.name)?.signal)] as const
   })
-  return new Map(await Promise.all(answers))
+  const cluster = known ?? (await observeOnce(parts))
+  for (const { name, seen } of cluster.nodes.values()) if (seen.state !== 'up') over.get(name)?.abort()
+  return { cluster, answers: new Map<string, Answer>(await Promise.all(asked)) }
 }
 
 /** Asks one node, and reads these words of the folder there. */
-export async function askLeases(parts: Parts, record: NodeRecord, wanted: readonly string[]): Promise<Answer> {
+export async function askLeases(
+  parts: Parts,
+  record: NodeRecord,
+  wanted: readonly string[],
+  abort?: AbortSignal,
+): Promise<Answer> {
   const command = { node: record.name, argv: ['sh', '-c', LEASES_SCRIPT, 'havirt', ...wanted] }
-  const exit = await parts.nodes.ask(record, { command, timeoutMs: TIMEOUT_MS })
+  const exit = await parts.nodes.ask(record, {
+    command,
+    timeoutMs: TIMEOUT_MS,
+    ...(abort === undefined ? {} : { abort }),
+  })
   const answer = parseLeases(exit.stdout)
   if (answer !== undefined) return answer
-  return exit.timedOut ? 'it did not answer in time' : (exit.stderr.trim().split('\n').at(-1) ?? '')
+  return exit.timedOut
+    ? 'it did not answer in time'
+    : exit.stderr.trim().split('\n').at(-1) || 'it gave no whole answer'
 }
 
 /** The shares of nodes that are silent, or have another folder, are read by one that has the right one. */

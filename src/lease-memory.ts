@@ -3,6 +3,7 @@
  * Kept only where lease.passUnreachable asks for it. It allows nothing by itself (rule 6): the leases on the disk decide then.
  */
 import { type Cluster, unknownNodes, upNodes } from './core/cluster.ts'
+import { isGuarded } from './core/lease.ts'
 import type { LeaseSighting, SightedDomain } from './core/lease-pass.ts'
 import { type LeaseFacts, unprotected } from './core/leases.ts'
 import { leaseFacts } from './lease-facts.ts'
@@ -43,7 +44,7 @@ function sightingOf(facts: LeaseFacts, node: string): LeaseSighting | undefined 
   const seen = facts.cluster.nodes.get(node)?.seen
   const leases = facts.nodes.get(node)
   if (seen?.state !== 'up' || leases === undefined) return undefined
-  const lockspace = leases.sanlock?.lockspace
+  const lockspace = isGuarded(leases) ? leases.sanlock?.lockspace : undefined
   const bare = new Map(
     unprotected(facts).flatMap(each => (each.node === node ? [[each.domain, each.paths] as const] : [])),
   )

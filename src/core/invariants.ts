@@ -133,12 +133,18 @@ function mayPass(cluster: Cluster, one: Extract<Step, { step: 'awaitHostDead' }>
       'no watchdog guarded it',
     ],
     [leases?.hosts.get(one.hostId)?.generation === one.generation, 'it has joined anew since'],
-    [leases?.nodes.get(one.node)?.sanlock?.lockspace?.state === 'joined', `${one.node} does not watch it`],
+    [watchesFolder(leases, one.node), `${one.node} does not watch it`],
     [covered, 'not every disk has a lease in its name'],
   ]
   return problems
     .filter(([holds]) => !holds)
     .map(([, why]) => ({ rule: 13, problem: `${one.domain} would start past ${one.silent}: ${why}` }))
+}
+
+/** It has joined the very lockspace that lies in the folder from which the leases were read. */
+function watchesFolder(leases: Cluster['leases'], node: string): boolean {
+  const lockspace = leases?.nodes.get(node)?.sanlock?.lockspace
+  return lockspace?.state === 'joined' && lockspace.path === `${leases?.folder}/__LIBVIRT__DISKS__`
 }
 
 /** Only what was started past the node, and is left there: anything else that runs twice is for a person to judge. */

@@ -5,7 +5,14 @@
  */
 import type { Cluster } from './cluster.ts'
 import type { Domain } from './domain.ts'
-import { DEFAULT_IO_TIMEOUT_SECONDS, deadAfterSeconds, leasePaths, type NodeLeases, uncoverable } from './lease.ts'
+import {
+  DEFAULT_IO_TIMEOUT_SECONDS,
+  deadAfterSeconds,
+  isGuarded,
+  leasePaths,
+  type NodeLeases,
+  uncoverable,
+} from './lease.ts'
 import type { LeasesOfNodes } from './leases.ts'
 import { isConfirmedDown } from './node.ts'
 import { type Refusal, refuse } from './refusal.ts'
@@ -108,7 +115,9 @@ function seenProblem(
 /** Who is to start it must watch the others itself. */
 function watcherProblem(leases: NodeLeases | undefined, target: string): string | undefined {
   if (leases === undefined) return `${target} could not be asked for its leases`
-  return leases.sanlock?.lockspace?.state === 'joined' ? undefined : `${target} has not joined the lockspace`
+  return leases.settings.manager === 'sanlock' && isGuarded(leases)
+    ? undefined
+    : `${target} has not joined the lockspace`
 }
 
 function leaseProblem(

@@ -147,6 +147,11 @@ export function folderOf({ manager, sanlock, lockd }: LeaseSettings): string {
   return sanlock.get('disk_lease_dir') ?? '/var/lib/libvirt/sanlock'
 }
 
+/** Mount options by which locks stay on the node: no lock manager can keep anybody else out then. */
+export function localLocks({ options }: Pick<LeaseFolder, 'options'>): string | undefined {
+  return /(?:^|,)(nolock|local_lock=(?:all|posix))(?:,|$)/.exec(options)?.[1]
+}
+
 /** sanlock's own default (sanlock(8)). */
 export const DEFAULT_IO_TIMEOUT_SECONDS = 10
 
@@ -160,17 +165,24 @@ export function deadAfterSeconds(ioTimeoutSeconds: number): number {
   return lostAfterSeconds(ioTimeoutSeconds) + 60
 }
 
+/** The file of the lockspace that the settings mean. A node that has joined stays in its lockspace when they change (tried with libvirt 9). */
+export function spaceFileOf(settings: LeaseSettings): string {
+  return `${folderOf(settings)}/${LOCKSPACE}`
+}
+
 /** True when a domain of the node is guarded by this manager: it is configured, its daemon runs, and can give leases now. */
-export function isGuarded({ settings: { manager }, sanlock, lockd }: NodeLeases): boolean {
-  if (manager === 'sanlock') return sanlock?.lockspace?.state === 'joined'
-  return manager === 'lockd' && lockd !== undefined && !lockd.newerThanLibvirt
+export function isGuarded({ settings, sanlock, lockd }: NodeLeases): boolean {
+  if (settings.manager === 'sanlock')
+    return sanlock?.lockspace?.state === 'joined' && sanlock.lockspace.path === spaceFileOf(settings)
+  return settings.manager === 'lockd' && lockd !== undefined && !lockd.newerThanLibvirt
 }
 
 /** Why a lock manager kept a domain from running, by what libvirt 9 says then (tried with sanlock 3.8 and virtlockd). */
-export type LockRefusal = 'held' | 'notJoined' | 'noDaemon' | 'noLockspace' | 'tooMany'
+export type LockRefusal = 'held' | 'notJoined' | 'noDaemon' | 'noLockspace' | 'tooMany' | 'damaged'
 
 const LOCK_REFUSALS: readonly (readonly [RegExp, LockRefusal])[] = [
   [/Failed to acquire lock: Lease is held by another host|Lockspace resource '[^']*' is locked/, 'held'],
+  [/Failed to acquire lock: (?:Message too long|Lease does not exist on storage|Lease checksum error)/, 'damaged'],
   // The lockspace is what has no room for it: the disk is fine.
   [/Failed to acquire lock: No space left on device/, 'notJoined'],
   [

@@ -149,12 +149,15 @@ export function leaseOf(
   }
 }
 
+/** A node that does not answer is known by the name that havirt gave its sanlock. */
 function ownerOf(facts: LeaseFacts, hostId: number, generation: number, name: string): Owner {
-  const node = nodeOfHost(facts.nodes, hostId)
+  const hostName = facts.hosts.get(hostId)?.name ?? ''
+  const isSilent = facts.cluster.nodes.has(hostName) && !facts.nodes.has(hostName)
+  const node = nodeOfHost(facts.nodes, hostId) ?? (isSilent ? hostName : undefined)
   const leases = node === undefined ? undefined : facts.nodes.get(node)
   const held = leases?.sanlock?.held.find(each => each.name === name)
   const domain = leases === undefined || held === undefined ? undefined : domainOfPid(leases, held)
-  return { hostId, generation, node, hostName: facts.hosts.get(hostId)?.name ?? '', domain }
+  return { hostId, generation, node, hostName, domain }
 }
 
 /** The first node that says it holds a lease whose file says that nobody has it: that is how the lease of a shareable disk is held. */
@@ -220,13 +223,16 @@ export interface Unprotected {
   readonly paused: boolean
 }
 
+/** What runs has leases; what is paused, crashed or suspended has given them back. */
+const RUNNING: ReadonlySet<string> = new Set(['running', 'blocked', 'shutdown'])
+
 /** Domains that run without the leases that they should have; also a paused one, which holds none. */
 export function unprotected({ nodes, cluster, names }: LeaseFacts): Unprotected[] {
   return sightings(cluster).flatMap(({ node, domain }): Unprotected[] => {
     const leases = nodes.get(node)
     if (leases === undefined || !domain.active || domain.definition === undefined) return []
     const paths = leasePaths(domain.definition).filter(path => !holds(leases, domain.name, path, names))
-    return paths.length === 0 ? [] : [{ domain: domain.name, node, paths, paused: domain.state === 'paused' }]
+    return paths.length === 0 ? [] : [{ domain: domain.name, node, paths, paused: !RUNNING.has(domain.state) }]
   })
 }
 

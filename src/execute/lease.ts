@@ -1,5 +1,6 @@
 /** What leases ask of an execution: waiting until sanlock counts a silent node as dead, and ending what is left there when it comes back. */
 import { type Cluster, sightings, unknownNodes } from '../core/cluster.ts'
+import { isGuarded } from '../core/lease.ts'
 import { isPresent } from '../core/node.ts'
 import type { StepArgs } from '../core/step.ts'
 import { askLeases } from '../lease-facts.ts'
@@ -11,6 +12,7 @@ import { failed, type Outcome, recordOf, type Work } from './work.ts'
 type Wait = StepArgs['awaitHostDead']
 
 const POLL_MS = 1000
+const INTERRUPTED = 'interrupted; nothing was started'
 
 /** Waits, looks once more whether the domain is anywhere, and writes down that it is started past the node. */
 export async function awaitHostDead(work: Work, args: Wait): Promise<Outcome> {
@@ -27,7 +29,7 @@ export async function awaitHostDead(work: Work, args: Wait): Promise<Outcome> {
       if (verdict === 'dead') break
       if (verdict !== 'wait') return failed(verdict)
       const waitedMs = clock.monotonicMs() - startedMs
-      if (interrupt.requested()) return failed('interrupted; nothing was started')
+      if (interrupt.requested()) return failed(INTERRUPTED)
       if (waitedMs > args.timeoutMs)
         return failed(`sanlock on ${args.node} does not count it as dead after ${args.timeoutMs / 1000} s`)
       bar.update(waitedMs / 1000, `${Math.round(waitedMs / 1000)} s of at most ${args.timeoutMs / 1000}`)
@@ -37,7 +39,9 @@ export async function awaitHostDead(work: Work, args: Wait): Promise<Outcome> {
     bar.end('waited')
   }
   const problem = stillAway(await observeOnce(work.parts, { paths: [], devices: [], processes: true }), args)
-  return problem === undefined ? written(work, args) : failed(problem)
+  if (problem !== undefined) return failed(problem)
+  // What is written down now lets `lease reconcile` end what runs there: not where nothing is started any more.
+  return interrupt.requested() ? failed(INTERRUPTED) : written(work, args)
 }
 
 /** Its own record on the disk is the judge: whoever renews lives, whatever anybody makes of it. */
@@ -51,8 +55,8 @@ function verdictOf(
   if (record.generation !== generation) return `${silent} has joined the lockspace anew: it is alive`
   if (record.timestamp === 0) return `${silent} has left the lockspace: it is alive, or was`
   if (record.timestamp !== first) return `${silent} is alive: it renews its leases`
-  if (leases.sanlock?.lockspace?.state !== 'joined') return `${node} is not in the lockspace any more`
-  const seen = leases.sanlock.hosts.get(hostId)
+  if (!isGuarded(leases)) return `${node} is not in the lockspace any more`
+  const seen = leases.sanlock?.hosts.get(hostId)
   return seen?.state === 'dead' && seen.generation === generation ? 'dead' : 'wait'
 }
 

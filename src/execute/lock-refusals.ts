@@ -43,6 +43,11 @@ function unable(on: On, what: Exclude<LockRefusal, 'held'>): Refusal {
         `virtlockd there is newer than libvirtd and knows no lockspace`,
         `ssh ${node} systemctl restart libvirtd`,
       )
+    case 'damaged':
+      return say(
+        'the lease of one of its disks is damaged, and sanlock gives it to nobody',
+        `havirt lease explain ${on.domain} says which, and what to do`,
+      )
     case 'tooMany':
       return say(
         `it writes more than ${MAX_LEASES} disks, and sanlock gives a domain no more leases`,

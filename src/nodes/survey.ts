@@ -55,12 +55,8 @@ sed 's/#.*//;s/^[ \\t]*//;s/[ \\t]*$//;/^$/d' ~/.ssh/config | lines sshconfig
 if [ -d /run/systemd/system ]; then
   for link in /etc/systemd/system/*.wants/libvirt-guests.service /run/systemd/system/*.wants/libvirt-guests.service; do [ -e "$link" ] || [ -L "$link" ] && say guests; done
 fi
-sed -n 's/^[ \\t]*\\(lock_manager\\|migration_port_min\\|migration_port_max\\)[ \\t]*=[ \\t]*"\\{0,1\\}\\([^"]*\\)"\\{0,1\\}.*/\\1 \\2/p' /etc/libvirt/qemu.conf |
+sed -n 's/^[ \\t]*\\(migration_port_min\\|migration_port_max\\)[ \\t]*=[ \\t]*"\\{0,1\\}\\([^"]*\\)"\\{0,1\\}.*/\\1 \\2/p' /etc/libvirt/qemu.conf |
   while read -r key value; do say qemu "$key" "$value"; done
-for manager in sanlock lockd; do
-  sed -n 's/^[ \\t]*\\([a-z_]*\\)[ \\t]*=[ \\t]*"\\{0,1\\}\\([^"]*\\)"\\{0,1\\}.*/\\1 \\2/p' "/etc/libvirt/qemu-$manager.conf" |
-    while read -r key value; do say "$manager" "$key" "$value"; done
-done
 PATH=$PATH:/usr/sbin:/sbin
 sshd -T | sed -n 's/^\\(maxsessions\\|maxstartups\\) /\\1 /p' | while read -r key value; do say sshd "$key" "$value"; done
 ss -Hltn | while read -r state received sent local rest; do say port "\${local##*:}"; done
@@ -86,7 +82,6 @@ export function parseSurvey(text: string, asked: Asked): Survey | undefined {
       .trim() ?? ''
   const qemu = new Map(of('qemu').map(([key = '', value = '']) => [key, value]))
   const sshd = new Map(of('sshd').map(([key = '', value = '']) => [key, value]))
-  const lockManager = qemu.get('lock_manager') ?? ''
   const maxSessions = Number(sshd.get('maxsessions'))
   return {
     ...clockOf(Number(words('clock')[0]) * 1000, asked),
@@ -112,8 +107,6 @@ export function parseSurvey(text: string, asked: Asked): Survey | undefined {
     authorizedKeys: words('authorized').flatMap(keyIn),
     sshConfig: words('sshconfig'),
     libvirtGuests: of('guests').length > 0,
-    lockManager,
-    lockSettings: new Map(of(lockManager).map(([key = '', value = '']) => [key, value])),
     maxSessions: Number.isFinite(maxSessions) ? maxSessions : undefined,
     maxStartups: sshd.get('maxstartups'),
     migrationPorts: portsOf(qemu, words('port').map(Number)),

@@ -2,7 +2,13 @@
 import { randomUUID } from 'node:crypto'
 import { upNodes } from '../core/cluster.ts'
 import { pasteableLine } from '../core/command.ts'
-import { DEFAULT_IO_TIMEOUT_SECONDS, type LeaseManager, leaseManagers, type NodeLeases } from '../core/lease.ts'
+import {
+  DEFAULT_IO_TIMEOUT_SECONDS,
+  isGuarded,
+  type LeaseManager,
+  leaseManagers,
+  type NodeLeases,
+} from '../core/lease.ts'
 import { commonFolder, type LeaseFacts, unprotected } from '../core/leases.ts'
 import type { NodeRecord } from '../core/node.ts'
 import {
@@ -52,11 +58,11 @@ interface Turn {
 }
 
 export async function enableLeases(parts: Parts, input: Input): Promise<Report> {
-  const asked = await askedNodes(parts, input)
-  if ('exit' in asked) return asked
   const manager = requiredWord(input, 'MANAGER')
   if (!isManager(manager))
     return wrong(`there is no lock manager '${manager}'`, `expected one of ${leaseManagers.join(', ')}`)
+  const asked = await askedNodes(parts, input)
+  if ('exit' in asked) return asked
   const facts = await leaseFacts(parts)
   const folder = String(input.options['dir'] ?? commonFolder(facts.nodes))
   const problem =
@@ -133,9 +139,14 @@ function wrong(text: string, next: string): Report {
 function bookFor(facts: LeaseFacts, asked: readonly NodeRecord[], before: HostIdBook): HostIdBook {
   const newcomers = asked.map(({ name, id }) => {
     const configured = Number(facts.nodes.get(name)?.settings.sanlock.get('host_id') ?? 0)
-    return { node: name, nodeId: id, configured: configured === 0 ? undefined : configured }
+    const isOthers = [...facts.nodes].some(([other, each]) => other !== name && hasHostId(each, configured))
+    return { node: name, nodeId: id, configured: configured === 0 || isOthers ? undefined : configured }
   })
   return withHostIds(before, newcomers, facts.hosts)
+}
+
+function hasHostId({ settings, sanlock }: NodeLeases, hostId: number): boolean {
+  return Number(settings.sanlock.get('host_id') ?? 0) === hostId || sanlock?.lockspace?.hostId === hostId
 }
 
 function setupOf(
@@ -363,6 +374,7 @@ async function readyProblem(
   const { sanlock, lockd } = answer.leases
   if (setup.manager === 'lockd') return lockd === undefined ? 'virtlockd does not run' : undefined
   if (sanlock === undefined) return 'sanlock does not run'
-  const state = sanlock.lockspace?.state
-  return state === 'joined' ? undefined : `it has not joined the lockspace${state === undefined ? '' : ` (${state})`}`
+  if (isGuarded(answer.leases)) return undefined
+  const { state, path } = sanlock.lockspace ?? {}
+  return `it has not joined the lockspace${state === undefined ? '' : ` (${state} ${path})`}`
 }

@@ -243,6 +243,14 @@ function warningsOf(node: string, leases: NodeLeases): Message[] {
           ),
         ]
       : []),
+    ...(state === 'joined' && !isGuarded(leases)
+      ? [
+          warning(
+            `${node} is in the lockspace ${sanlock.lockspace?.path}, and its settings mean ${folderOf(settings)}: its leases keep nobody else out`,
+            `havirt lease enable sanlock ${node} says what to do`,
+          ),
+        ]
+      : []),
     ...(state === 'lost'
       ? [
           warning(

@@ -2,6 +2,7 @@ import { dirname } from 'node:path'
 import { type Cluster, sightings, upNodes } from '../core/cluster.ts'
 import type { Disk, Domain } from '../core/domain.ts'
 import { exclusiveDisks, placeOf } from '../core/domain-xml.ts'
+import type { LeaseFacts } from '../core/leases.ts'
 import type { Invalid, Ledger } from '../core/ledger.ts'
 import type { NodeRecord } from '../core/node.ts'
 import { placesOf } from '../core/placement.ts'
@@ -9,6 +10,7 @@ import { type Result, standing, validate } from '../core/validate/checks.ts'
 import type { Facts } from '../core/validate/facts.ts'
 import { checkIds } from '../core/validate/ids.ts'
 import type { DeviceFacts, Login, Survey } from '../core/validate/survey.ts'
+import { leaseFacts } from '../lease-facts.ts'
 import { DEVICE_SCRIPT, isWhole, LOGIN_SCRIPT, parseDevices, parseLogins } from '../nodes/cross-check.ts'
 import { parseSurvey, SURVEY_SCRIPT } from '../nodes/survey.ts'
 import type { Parts } from '../operate.ts'
@@ -33,7 +35,7 @@ export const validateOperations: readonly Operation[] = [
     name: 'cluster validate',
     summary: 'compare all nodes, and say what is not as it should be',
     description:
-      'Asks every node how it is set up, holds the answers against each other and against conf/, and prints one table, check by node, and below it for each failure the command that mends it: networks and bridges, iSCSI sessions and disks by WWID, ssh keys and whether every node can really log in to the others (all pairs up to 12 nodes, above that a few for each), ssh configuration, versions, machine types, CPUs, clocks, storage pools and mounts, whether shared folders are one folder (by an empty file that is written on one node, looked for on the others, and removed), whether block devices are one disk (by WWID, size, and a checksum of the first MiB; they are never written), what nodes define or autostart themselves, libvirt-guests, domains or disks in two definitions, what runs otherwise than conf/ says, QEMUs that libvirt does not list, lease settings, limits of sshd, free ports for migrations, and rules. Ends with 4 when anything fails.',
+      'Asks every node how it is set up, holds the answers against each other and against conf/, and prints one table, check by node, and below it for each failure the command that mends it: networks and bridges, iSCSI sessions and disks by WWID, ssh keys and whether every node can really log in to the others (all pairs up to 12 nodes, above that a few for each), ssh configuration, versions, machine types, CPUs, clocks, storage pools and mounts, whether shared folders are one folder (by an empty file that is written on one node, looked for on the others, and removed), whether block devices are one disk (by WWID, size, and a checksum of the first MiB; they are never written), what nodes define or autostart themselves, libvirt-guests, domains or disks in two definitions, what runs otherwise than conf/ says, QEMUs that libvirt does not list, leases (one lock manager and one folder, host ids, time-outs, daemons that have joined, a watchdog, domains that run without theirs, damaged and forgotten ones, disks that no lease covers), disks by paths that stay, limits of sshd, free ports for migrations, and rules. Ends with 4 when anything fails.',
     args: [],
     options: [],
     changes: false,
@@ -98,22 +100,33 @@ async function gather(
   tell: (stage: number, what: string) => void,
 ): Promise<Facts> {
   tell(0, 'looking at every node')
-  const cluster = await observeDisks(parts, disksOf)
+  const cluster = await observeDisks(parts, shownDisks)
   const up = upNodes(cluster).flatMap(({ name }) => records.get(name) ?? [])
   tell(1, 'asking how they are set up')
-  const surveys = await surveyAll(parts, up)
+  const [surveys, leases] = await Promise.all([surveyAll(parts, up), leaseFacts(parts, cluster)])
+  for (const { name } of up) {
+    const why = leases.unasked.get(name)
+    if (why !== undefined && !surveys.unasked.has(name)) surveys.unasked.set(name, `its leases: ${why}`)
+  }
   tell(2, 'letting them log in to each other')
   const answering = up.filter(({ name }) => surveys.found.has(name))
   const logins = await loginAll(parts, answering)
   tell(3, 'comparing folders and disks')
   const [marks, devices] = await Promise.all([
-    markAll(parts, answering, foldersOf(parts, cluster, surveys.found), surveys.unasked),
+    markAll(parts, answering, foldersOf(parts, cluster, surveys.found, leases), surveys.unasked),
     devicesOf(parts, answering, cluster, surveys.unasked),
   ])
-  return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices }
+  const known = leases.nodes.size === 0 ? undefined : leases
+  return { cluster, surveys: surveys.found, unasked: surveys.unasked, logins, marks, devices, leases: known }
 }
 
-/** Of every definition, and of all that runs. */
+/** Of every definition, those of nodes included: whoever has a disk under another name has another lease for it. */
+function shownDisks(cluster: Cluster): Disk[] {
+  const shown = sightings(cluster).flatMap(({ domain }) => domain.definition?.disks ?? [])
+  return [...disksOf(cluster), ...shown]
+}
+
+/** Of every definition in conf/, and of all that runs. */
 function disksOf(cluster: Cluster): Disk[] {
   return domainsOf(cluster).flatMap(({ disks }) => disks)
 }
@@ -170,15 +183,15 @@ function targetsOf(names: readonly string[], at: number): string[] {
   return Array.from({ length: NEIGHBOURS }, (_, step) => names[(at + step + 1) % names.length] ?? '')
 }
 
-/** Folders that should be the same everywhere: those in which disks lie, those of pools that are folders, and havirt's home. */
-function foldersOf(parts: Parts, cluster: Cluster, surveys: ReadonlyMap<string, Survey>): string[] {
+/** Folders that should be the same everywhere: those in which disks lie, of pools that are folders, of leases, and havirt's home. */
+function foldersOf(parts: Parts, cluster: Cluster, surveys: ReadonlyMap<string, Survey>, leases: LeaseFacts): string[] {
   const files = domainsOf(cluster)
     .flatMap(exclusiveDisks)
     .flatMap(({ source }) => (source.kind === 'file' ? (placeOf(source) ?? []) : []))
   const pools = [...surveys.values()].flatMap(({ pools: all }) =>
     all.flatMap(({ what, active }) => (active ? (/^(?:dir|netfs) (\/.*)$/.exec(what)?.[1] ?? []) : [])),
   )
-  return [...new Set([parts.home.path, ...files.map(path => dirname(path)), ...pools])]
+  return [...new Set([parts.home.path, leases.folder, ...files.map(path => dirname(path)), ...pools])]
     .filter(path => path.startsWith('/'))
     .sort()
 }

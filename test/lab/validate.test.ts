@@ -175,9 +175,9 @@ const PLANTED: readonly (readonly [check: string, where: string, why: RegExp, pl
       ),
   ],
   [
-    'lease settings',
+    'the same lock manager',
     'node3',
-    /node3 has the lock manager none, and others sanlock/,
+    /node3 has no lock manager, and others have sanlock/,
     async () => {
       for (const node of ['node1', 'node2'])
         await sure(
@@ -188,7 +188,12 @@ const PLANTED: readonly (readonly [check: string, where: string, why: RegExp, pl
         )
     },
   ],
-  ['lease settings', 'node2', /node2 and node1 have the same host id for sanlock, 1/, async () => undefined],
+  [
+    'a host id of its own on each node',
+    'node2',
+    /node2 and node1 have the same host id for sanlock, 1/,
+    async () => undefined,
+  ],
   [
     "sshd's MaxSessions and MaxStartups",
     'node3',

@@ -27,7 +27,6 @@ test('a recorded answer is read as it was', () => {
     sessions: [],
     mounts: [],
     sshConfig: ['Host node*', 'User root', 'BatchMode yes', 'StrictHostKeyChecking yes', 'ConnectTimeout 5'],
-    lockManager: '',
     libvirtGuests: false,
     maxSessions: 100,
     maxStartups: '100:30:100',
@@ -98,19 +97,15 @@ describe('what other machines have', () => {
     expect(survey.authorizedKeys.slice(before)).toEqual(['ssh-rsa AAAAB3Nz', 'ecdsa-sha2-nistp256 AAAAE2Vj'])
   })
 
-  test('a lock manager with its own settings, and ports that are taken', () => {
+  test('ports for migrations, and those that are taken', () => {
     const survey = surveyWith(
-      ['qemu', 'lock_manager', 'sanlock'],
       ['qemu', 'migration_port_min', '50000'],
       ['qemu', 'migration_port_max', '50003'],
-      ['sanlock', 'host_id', '7'],
-      ['lockd', 'auto_disk_leases', '0'],
       ['port', '50001'],
       ['port', '50001'],
       ['port', '50004'],
     )
-    expect(survey).toMatchObject({ lockManager: 'sanlock', migrationPorts: { from: 50_000, to: 50_003, taken: 1 } })
-    expect(survey.lockSettings).toEqual(new Map([['host_id', '7']]))
+    expect(survey).toMatchObject({ migrationPorts: { from: 50_000, to: 50_003, taken: 1 } })
   })
 })
 

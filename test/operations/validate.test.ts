@@ -1,10 +1,14 @@
 /** `cluster validate` in clusters of any size: who tries whom, what is written and removed, and how it is shown. On fake nodes. */
 import { readFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { configOf } from '../../src/core/config.ts'
 import { LOGIN_SCRIPT, LOOK_SCRIPT, MARK_SCRIPT, UNMARK_SCRIPT } from '../../src/nodes/cross-check.ts'
+import { LEASES_SCRIPT } from '../../src/nodes/leases.ts'
 import { SURVEY_SCRIPT } from '../../src/nodes/survey.ts'
+import { aDisk, aDomain, aDomainOnNode } from '../core/builders.ts'
+import { md5 } from '../core/lease-builders.ts'
 import { perform, texts } from '../verbs.ts'
 import { aWorld, type World } from '../world.ts'
 
@@ -117,4 +121,125 @@ test('what fails is written down, keeps what validate.required asks for away, an
   await validate(world)
   expect(await world.home.records.ledger('node2')).not.toHaveProperty('invalid')
   expect(await start(['bridges'])).toMatchObject({ exit: 0 })
+})
+
+// ---- leases -------------------------------------------------------------------------------------------------------------
+
+/** What nodeN answers that has sanlock with the host id N, and has joined; and these lines. */
+function sanlockLines(node: string, ...more: readonly string[]): string {
+  const id = node.slice(4)
+  const lines = [
+    'setting\tqemu\tlock_manager\tsanlock',
+    'setting\tsanlock\tauto_disk_leases\t1',
+    'setting\tsanlock\tdisk_lease_dir\t/srv/leases',
+    `setting\tsanlock\thost_id\t${id}`,
+    'setting\tsanlock\trequire_lease_for_disks\t1',
+    `setting\tdaemon\tour_host_name\t${node}`,
+    'process\tlibvirtd\t10\t100',
+    'process\twdmd\t11\t90',
+    'device\t/dev/watchdog',
+    `status\tdaemon ${node}`,
+    `status\t    our_host_name=${node}`,
+    'status\t    use_watchdog=1',
+    'status\t    monotime=1000',
+    `status\ts __LIBVIRT__DISKS__:${id}:/srv/leases/__LIBVIRT__DISKS__:0`,
+    'status\t    io_timeout=10',
+    'status\t    host_generation=1',
+    'status\t    renewal_last_success=995',
+    'folder\t/srv/leases\tyes\tnfs',
+    ...more,
+    'end',
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+/** Three nodes that answer so, and no definition: that of web has a disk that no lease covers. */
+async function aLeasedWorld(answer: (node: string) => string) {
+  const { world, asked } = await aSurveyedWorld(3)
+  await rm(join(world.definitionsFolder, 'web.xml'))
+  const rest = world.nodes.answer
+  world.nodes.answer = (node, argv) => {
+    const other = rest(node, argv)
+    return argv[2] === LEASES_SCRIPT ? answer(node) : other
+  }
+  return { world, asked }
+}
+
+const lease = (path: string) => [
+  'pid\tweb\t142',
+  'status\tp 142 web',
+  `status\tr __LIBVIRT__DISKS__:${md5(path)}:/srv/leases/${md5(path)}:0:1 p 142`,
+  'status\t    list=held',
+]
+
+/** `id: where` of everything that failed. */
+async function failing(world: World): Promise<string[]> {
+  const { table } = await validate(world)
+  return (table?.rows ?? []).flatMap(row =>
+    ['node1', 'node2', 'node3', 'cluster'].flatMap(column =>
+      row[column] === 'FAILS' ? [`${row['id']}: ${column}`] : [],
+    ),
+  )
+}
+
+test('leases are asked for once on each node, and their folder is compared like any other; without a lock manager it is none', async () => {
+  const { world, asked } = await aLeasedWorld(node => sanlockLines(node))
+  expect(texts(await validate(world))).toMatch(/^all \d+ checks passed/)
+  const about = (script: string) => asked.filter(each => each.script === script)
+  expect(
+    about(LEASES_SCRIPT)
+      .map(({ node }) => node)
+      .sort(),
+  ).toEqual(['node1', 'node2', 'node3'])
+  for (const { words } of about(MARK_SCRIPT)) expect(words.slice(1)).toEqual([world.home.path, '/srv/leases'].sort())
+  const plain = await aSurveyedWorld(3)
+  expect(texts(await validate(plain.world))).toMatch(/^all \d+ checks passed/)
+  for (const { script, words } of plain.asked)
+    if (script === MARK_SCRIPT) expect(words.slice(1)).toEqual([plain.world.home.path])
+})
+
+test('what is wrong with leases is found where it is', async () => {
+  const { world } = await aLeasedWorld(node =>
+    node === 'node2' ? sanlockLines(node).replace(/^setting\tqemu.*$/m, '') : sanlockLines(node),
+  )
+  expect(await failing(world)).toEqual(['leases: node2'])
+  world.nodes.answer = (answer => (node, argv) => {
+    const text = answer(node, argv)
+    return node === 'node2' && argv[2] === LEASES_SCRIPT ? sanlockLines(node).replace(/^status\ts .*$/m, '') : text
+  })(world.nodes.answer)
+  expect(await failing(world)).toEqual(['lease-daemon: node2'])
+})
+
+test('a domain that runs has its lease, by the process that libvirt has for it', async () => {
+  const domain = aDomain({ name: 'web', disks: [aDisk('/srv/web.img')] })
+  const lines = lease('/srv/web.img')
+  const has = { pids: true }
+  const { world } = await aLeasedWorld(node =>
+    node === 'node1' ? sanlockLines(node, ...(has.pids ? lines : lines.slice(1))) : sanlockLines(node),
+  )
+  world.nodes.set('node1', aDomainOnNode({}, domain))
+  const about = async () => (await failing(world)).filter(each => each.startsWith('unprotected'))
+  expect(await about()).toEqual([])
+  has.pids = false
+  expect(await about()).toEqual(['unprotected: node1'])
+})
+
+test('a node that does not say what leases it has could not be asked, and the others are judged', async () => {
+  const { world } = await aLeasedWorld(node =>
+    node === 'node3' ? 'setting\tqemu\tlock_manager\tsanlock\n' : sanlockLines(node),
+  )
+  expect(await failing(world)).toEqual(['answers: node3'])
+  expect(texts(await validate(world))).toContain('node3 could not be asked: its leases: ')
+})
+
+test('every disk that a node itself names is asked for, too: it may have a second name there', async () => {
+  const own = aDomain({ name: 'own', disks: [aDisk('/dev/vg/own')] })
+  const { world } = await aLeasedWorld(node => sanlockLines(node))
+  world.nodes.set('node3', aDomainOnNode({ state: 'shutoff', persistent: true }, own))
+  await validate(world)
+  expect([...world.nodes.inquiries.values()].map(({ paths }) => paths?.includes('/dev/vg/own'))).toEqual([
+    true,
+    true,
+    true,
+  ])
 })

@@ -1,6 +1,6 @@
 /** Plans which files of leases can go: those of disks that nobody has, held by nobody, and last taken long ago. */
 import { sightings, unknownNodes, upNodes } from '../cluster.ts'
-import type { LeaseFile } from '../lease.ts'
+import { isGuarded, type LeaseFile } from '../lease.ts'
 import { type LeaseFacts, managerOf } from '../leases.ts'
 import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
 
@@ -90,8 +90,8 @@ function reasonToKeep(
 }
 
 function remover({ nodes, cluster, folder }: LeaseFacts): string | undefined {
-  const able = [...nodes].flatMap(([name, { sanlock, folder: own }]) =>
-    sanlock?.lockspace?.state === 'joined' && own.path === folder ? [name] : [],
+  const able = [...nodes].flatMap(([name, leases]) =>
+    isGuarded(leases) && leases.sanlock !== undefined && leases.folder.path === folder ? [name] : [],
   )
   return able.find(name => name === cluster.here) ?? able[0]
 }

@@ -7,6 +7,8 @@ import {
   type LeaseHost,
   type LeaseManager,
   type LeaseSettings,
+  LOCKSPACE,
+  localLocks,
   MAX_HOST_ID,
   type NodeLeases,
 } from '../lease.ts'
@@ -70,6 +72,7 @@ export function setupRefusals(facts: LeaseFacts, setup: LeaseSetup, ground: Grou
     ...asked.flatMap(([node, leases]) => mountRefusals(node, leases, setup)),
     ...mixedRefusals(facts, setup),
     ...asked.flatMap(([node, leases]) => changeRefusals(node, leases, setup)),
+    ...asked.flatMap(([node, leases]) => spaceRefusals(node, leases, setup)),
     ...asked.flatMap(([node, leases]) => hostIdRefusals(facts, node, leases, setup)),
   ]
 }
@@ -129,7 +132,7 @@ function groundRefusals({ folder, manager }: LeaseSetup, ground: Ground): Refusa
 
 /** Locks that a mount keeps to itself are seen by nobody else. */
 function mountRefusals(node: string, { folder }: NodeLeases, { manager, folder: wanted }: LeaseSetup): Refusal[] {
-  const local = /(?:^|,)(nolock|local_lock=(?:all|posix))(?:,|$)/.exec(folder.options)?.[1]
+  const local = localLocks(folder)
   if (manager !== 'lockd' || local === undefined || folder.path !== wanted) return []
   return [
     refuse('leaseGround', {
@@ -159,6 +162,29 @@ function changeRefusals(node: string, leases: NodeLeases, { manager, folder }: L
   return [refuse('leasesInUse', { node, domains: holders, change })]
 }
 
+/**
+ * A lockspace that a node has joined is not left when libvirt's settings change. Its leases would be those of the new folder, and its life
+ * shown in the old one only: whoever joins the new one holds it for dead, and takes them from it.
+ */
+function spaceRefusals(node: string, { sanlock }: NodeLeases, setup: LeaseSetup): Refusal[] {
+  const space = sanlock?.lockspace
+  const hostId = setup.hostIds.get(node)
+  if (setup.manager !== 'sanlock' || space === undefined) return []
+  const other = [
+    ...(space.path === `${setup.folder}/${LOCKSPACE}` ? [] : [`in ${space.path}`]),
+    ...(space.hostId === hostId ? [] : [`with host id ${space.hostId} instead of ${hostId}`]),
+    ...(space.ioTimeoutSeconds === setup.ioTimeoutSeconds ? [] : [`with io_timeout ${space.ioTimeoutSeconds}`]),
+  ]
+  if (other.length === 0) return []
+  return [
+    refuse('leaseGround', {
+      node,
+      problem: `${node} has joined the lockspace ${other.join(', ')}, and does not leave it by itself`,
+      fix: `once no domain runs there: ssh ${node} sanlock client rem_lockspace -s ${LOCKSPACE}:${space.hostId}:${space.path}:0; then the same command`,
+    }),
+  ]
+}
+
 function holdersOn(leases: NodeLeases): string[] {
   const { sanlock, lockd, pids } = leases
   const named = (sanlock?.held ?? []).map(held => domainOfPid(leases, held) ?? `process ${held.pid}`)
@@ -169,6 +195,14 @@ function holdersOn(leases: NodeLeases): string[] {
 function hostIdRefusals(facts: LeaseFacts, node: string, leases: NodeLeases, setup: LeaseSetup): Refusal[] {
   const hostId = setup.hostIds.get(node)
   if (setup.manager !== 'sanlock' || hostId === undefined) return []
+  if (hostId > MAX_HOST_ID)
+    return [
+      refuse('leaseGround', {
+        node,
+        problem: `all ${MAX_HOST_ID} host ids were given out, and none is left for ${node}`,
+        fix: 'make a new folder for leases, and a new cluster record of host ids (var/host-ids)',
+      }),
+    ]
   const twin = [...facts.nodes].find(([other, { sanlock }]) => other !== node && sanlock?.lockspace?.hostId === hostId)
   if (twin !== undefined) return [refuse('hostIdTaken', { node, hostId, by: twin[0] })]
   const host = facts.folder === setup.folder ? facts.hosts.get(hostId) : undefined
@@ -205,7 +239,7 @@ export function withHostIds(
     if (now[nodeId] !== undefined) continue
     const taken = new Set(Object.values(now).map(({ hostId }) => hostId))
     const isFree = (id: number | undefined): id is number =>
-      id !== undefined && id >= 1 && id <= MAX_HOST_ID && !taken.has(id)
+      id !== undefined && Number.isInteger(id) && id >= 1 && id <= MAX_HOST_ID && !taken.has(id)
     const hostId = isFree(configured) ? configured : lowest(id => isFree(id) && !hosts.has(id))
     now = { ...now, [nodeId]: { node, hostId } }
   }
@@ -278,8 +312,19 @@ function managerSettings(node: string, { user, settings }: NodeLeases, setup: Le
   ]
 }
 
-/** What `sed` keeps a file under that it changes. */
+/** Under this name the file stays as it was before havirt first changed it. */
 export const KEPT_SUFFIX = '.before-havirt'
+
+function keep(node: string, file: string): SetupAct {
+  const kept = `${file}${KEPT_SUFFIX}`
+  return act(
+    node,
+    `keep ${file} on ${node} as it is now, unless it was kept before`,
+    'sh',
+    '-c',
+    `test -e ${kept} || cp -p ${file} ${kept}`,
+  )
+}
 
 /**
  * The lines of these keys replaced where they stand, or added at the end, and every other byte kept: comments that hold an example of
@@ -288,12 +333,14 @@ export const KEPT_SUFFIX = '.before-havirt'
 function settingEdits(node: string, file: string, now: ReadonlyMap<string, string>, wanted: Wanted): SetupAct[] {
   const other = wanted.filter(([key, value]) => now.get(key) !== value.replaceAll('"', ''))
   if (other.length === 0) return []
-  const words = other.flatMap(([key, value]) => {
-    const line = `${key} = ${value}`
-    return ['-e', now.has(key) ? `/^[[:blank:]]*${key}[[:blank:]]*=/c ${line}` : `$a ${line}`]
-  })
+  // What is added goes first: for a line that it changes sed does nothing more, and that may be the last one.
+  const added = other.flatMap(([key, value]) => (now.has(key) ? [] : ['-e', `$a ${key} = ${value}`]))
+  const changed = other.flatMap(([key, value]) =>
+    now.has(key) ? ['-e', `/^[[:blank:]]*${key}[[:blank:]]*=/c ${key} = ${value}`] : [],
+  )
+  const words = [...added, ...changed]
   const what = other.map(([key, value]) => `${key} = ${value}`).join(', ')
-  return [act(node, `write into ${file} on ${node}: ${what}`, 'sed', `-i${KEPT_SUFFIX}`, ...words, file)]
+  return [keep(node, file), act(node, `write into ${file} on ${node}: ${what}`, 'sed', '-i', ...words, file)]
 }
 
 function flush(node: string, ...files: string[]): SetupAct {
@@ -355,7 +402,7 @@ export function disableActs(node: string, leases: NodeLeases): SetupAct[] {
       node,
       `take out of ${file} on ${node}: ${gone.join(', ')}`,
       'sed',
-      `-i${KEPT_SUFFIX}`,
+      '-i',
       ...gone.flatMap(key => ['-e', `/^[[:blank:]]*${key}[[:blank:]]*=/d`]),
       file,
     )

@@ -1,14 +1,27 @@
 /** All checks, and what they give as one table: check by node. */
+import { diskPathChecks } from './disk-path-checks.ts'
 import { domainChecks } from './domain-checks.ts'
 import type { Check, Facts, Finding } from './facts.ts'
 import { hostChecks } from './host-checks.ts'
 import { type CheckId, checkIds } from './ids.ts'
 import { iscsiChecks } from './iscsi-checks.ts'
+import { leaseChecks } from './lease-checks.ts'
+import { leaseDiskChecks } from './lease-disk-checks.ts'
 import { networkChecks } from './network-checks.ts'
 import { sshChecks } from './ssh-checks.ts'
 import { storageChecks } from './storage-checks.ts'
 
-const all = [...hostChecks, ...networkChecks, ...iscsiChecks, ...sshChecks, ...storageChecks, ...domainChecks]
+const all = [
+  ...hostChecks,
+  ...networkChecks,
+  ...iscsiChecks,
+  ...sshChecks,
+  ...storageChecks,
+  ...leaseChecks,
+  ...leaseDiskChecks,
+  ...diskPathChecks,
+  ...domainChecks,
+]
 
 /** In the order of the table. */
 export const checks: readonly Check[] = [...all].sort((a, b) => checkIds.indexOf(a.id) - checkIds.indexOf(b.id))

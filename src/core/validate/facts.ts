@@ -1,5 +1,6 @@
 /** Everything that validation looks at, and the words in which it speaks. */
 import type { Cluster } from '../cluster.ts'
+import type { LeaseFacts } from '../leases.ts'
 import type { CheckId } from './ids.ts'
 import type { DeviceFacts, Login, Marked, Survey } from './survey.ts'
 
@@ -13,6 +14,8 @@ export interface Facts {
   readonly marks: readonly Marked[]
   /** By node, and then by path. */
   readonly devices: ReadonlyMap<string, ReadonlyMap<string, DeviceFacts>>
+  /** Undefined where no node could say anything of leases. */
+  readonly leases: LeaseFacts | undefined
 }
 
 /** One thing that is not as it should be. */

@@ -1,7 +1,7 @@
 /** Checks of each machine: whether it answers, what it runs and can run, and how libvirt is set up there. */
 import { silentNodes, upNodes } from '../cluster.ts'
 import { isConfirmedDown } from '../node.ts'
-import { type Check, deviations, type Finding, minority, ofEach } from './facts.ts'
+import { type Check, minority } from './facts.ts'
 import { same } from './same.ts'
 
 const answering: Check = {
@@ -104,39 +104,6 @@ const guests: Check = {
     ),
 }
 
-const locks: Check = {
-  id: 'leases',
-  title: 'lease settings',
-  run: facts => {
-    const managers = same(
-      'leases',
-      '',
-      'the lock manager',
-      survey => survey.lockManager,
-      node => `set lock_manager in /etc/libvirt/qemu.conf of ${node}, and restart libvirtd`,
-    ).run(facts)
-    const using = [...facts.surveys].filter(([, { lockManager }]) => lockManager === 'sanlock')
-    const ids = using.map(([node, { lockSettings }]) => [node, lockSettings.get('host_id') ?? '0'] as const)
-    const hosts = ids.flatMap(([node, id]): Finding[] => {
-      const fix = `give ${node} a host_id of its own, from 1 to 2000, in /etc/libvirt/qemu-sanlock.conf`
-      if (Number(id) === 0) return [{ node, why: `${node} has no host id for sanlock`, fix }]
-      const twin = ids.find(([other, same]) => other < node && same === id)
-      return twin === undefined
-        ? []
-        : [{ node, why: `${node} and ${twin[0]} have the same host id for sanlock, ${id}`, fix }]
-    })
-    const settings = ofEach(facts, ({ lockSettings }) =>
-      [...lockSettings].filter(([key]) => key !== 'host_id').map(([key, value]) => `${key} = ${value}`),
-    )
-    const differing = deviations(settings).map(({ node, item, kind }) => ({
-      node,
-      why: `the lease settings of ${node} ${kind === 'extra' ? 'alone have' : 'lack'}: ${item}`,
-      fix: `make /etc/libvirt/qemu-sanlock.conf or qemu-lockd.conf the same, and restart libvirtd on ${node}`,
-    }))
-    return [...managers, ...hosts, ...differing]
-  },
-}
-
 const ports: Check = {
   id: 'ports',
   title: 'free ports for migrations',
@@ -183,6 +150,5 @@ export const hostChecks: readonly Check[] = [
   cpu,
   clocks,
   guests,
-  locks,
   ports,
 ]

@@ -55,10 +55,6 @@ export interface Survey {
   readonly sshConfig: readonly string[]
   /** libvirt-guests is enabled, where systemd runs. */
   readonly libvirtGuests: boolean
-  /** `lock_manager` of qemu.conf, `sanlock` or `lockd`; empty when there is none. */
-  readonly lockManager: string
-  /** The settings of that lock manager, `host_id` among them. */
-  readonly lockSettings: ReadonlyMap<string, string>
   /** What sshd says of itself; undefined when it could not be asked. */
   readonly maxSessions: number | undefined
   readonly maxStartups: string | undefined
