@@ -46,6 +46,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       ]
     case 'migrateDomain':
       return [
+        ...keepsLeases(cluster, one),
         ...activeOnlyOn(cluster, one.uuid, one.domain, one.from),
         ...canReceive(cluster, one),
         ...mayReceive(cluster, one.to, one.domain),
@@ -285,6 +286,13 @@ function mayReceive(cluster: Cluster, node: string, domain: string): Violation[]
       ? []
       : [{ rule: 2, problem: `${domain} would arrive on ${node}, which was confirmed down and is not reconciled` }]),
   ]
+}
+
+/** libvirt moves a domain from one lock manager to another, or to none, without a word. */
+function keepsLeases(cluster: Cluster, { domain, from, to }: Extract<Step, { step: 'migrateDomain' }>): Violation[] {
+  const [source, target] = [from, to].map(name => heard(cluster).find(each => each.name === name)?.seen.lockManager)
+  if (source === undefined || source === '' || target === undefined || source === target) return []
+  return [{ rule: 13, problem: `${domain} would lose its leases (${source}) on ${to}` }]
 }
 
 /** A running source and a target that waits for it: anything else is no migration that could be ended. */

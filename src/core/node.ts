@@ -143,6 +143,8 @@ export interface UpNode {
   readonly hostCpu: string
   /** QEMUs that libvirt there does not list were looked for, too: what is not among the domains does not run. */
   readonly processes?: true
+  /** libvirt's lock manager there, `sanlock` or `lockd`, empty where it has none; asked for together with the processes. */
+  readonly lockManager?: string
   /** Why the inquiry could not be answered, when it could not. */
   readonly inquiryProblem?: string
 }

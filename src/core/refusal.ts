@@ -64,6 +64,7 @@ export interface RefusalFacts {
   leaseGround: { node: string; problem: string; fix: string }
   leaseMixed: { node: string; manager: string; wanted: string }
   leasesInUse: { node: string; domains: readonly string[]; change: string }
+  lockManagers: { domain: string; from: string; has: string; node: string; other: string }
   hostIdTaken: { node: string; hostId: number; by: string }
   notPassable: { domain: string; node: string; why: string }
   leaseHeld: { domain: string; node: string; disk: string; holder: string }
@@ -360,6 +361,10 @@ const texts: Texts = {
   leasesInUse: ({ node, domains, change }) => ({
     why: `${domains.join(', ')} on ${node} ${domains.length === 1 ? 'holds' : 'hold'} leases now, and would hold none of the new ones: ${change}`,
     next: `empty the node first: havirt node drain ${node}`,
+  }),
+  lockManagers: ({ domain, from, has, node, other }) => ({
+    why: `${domain} has its leases from ${has} on ${from}, and ${node} has ${other === '' ? 'no lock manager' : other}: it would lose them on the way, and libvirt would not notice`,
+    next: `havirt lease enable ${has} ${node}, or havirt lease disable for all nodes`,
   }),
   hostIdTaken: ({ node, hostId, by }) => ({
     why: `${node} has the host id ${hostId}, which ${by} has`,

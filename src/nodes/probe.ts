@@ -34,6 +34,7 @@ block() {
   done
 }
 processes() {
+  sed -n 's/^[ \\t]*lock_manager[ \\t]*=[ \\t]*"\\([^"]*\\)".*/lock\\t\\1/p' /etc/libvirt/qemu.conf | head -n 1
   set +f
   for file in /run/libvirt/qemu/*.pid; do pid=; read -r pid <"$file"; [ -n "$pid" ] && printf 'pid\\t%s\\n' "$pid"; done
   found=$(grep -lzsx -e '-uui[d]' /proc/[0-9]*/cmdline)
@@ -108,6 +109,8 @@ export interface ProbeAnswer {
   readonly devices: ReadonlyMap<string, boolean>
   /** Every QEMU that has a uuid, whoever started it. */
   readonly processes: readonly QemuProcess[]
+  /** libvirt's lock manager there by qemu.conf; empty where it has none. */
+  readonly lockManager: string
   /** The processes that libvirt wrote down as its own. */
   readonly pids: ReadonlySet<number>
 }
@@ -125,8 +128,14 @@ export function parseProbe(output: string, question: ProbeQuestion, node: string
     paths: new Map(named.map(([name, path]) => [name, facts.get(path) ?? MISSING])),
     devices: new Map(answer.of('device').map(([name = '', found]) => [name, found === 'yes'])),
     processes: parseProcesses(lines.filter(line => line.startsWith('/'))),
+    lockManager: managerIn(answer.of('lock')[0]?.[0]),
     pids: new Set(answer.of('pid').map(([pid]) => Number(pid))),
   }
+}
+
+/** libvirt's name for no manager at all is `nop`. */
+function managerIn(value = ''): string {
+  return value === 'nop' ? '' : value
 }
 
 const MISSING: PathFacts = { exists: false, kind: 'missing' }

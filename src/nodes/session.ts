@@ -230,7 +230,7 @@ export class Session {
       networks,
       pools,
       ...(cpuVerdicts === undefined ? {} : { cpuVerdicts }),
-      ...(await this.#withUnlisted(connection, domains, probe, inquiry?.processes === true ? { processes: true } : {})),
+      ...(await this.#withUnlisted(connection, domains, probe, inquiry?.processes === true)),
     }
   }
 
@@ -271,11 +271,12 @@ export class Session {
     connection: Connection,
     listed: readonly DomainOnNode[],
     probe: Probed | undefined,
-    asked: Pick<UpNode, 'processes'>,
-  ): Promise<Pick<UpNode, 'domains' | 'paths' | 'devices' | 'inquiryProblem' | 'processes'>> {
+    processes: boolean,
+  ): Promise<Pick<UpNode, 'domains' | 'paths' | 'devices' | 'inquiryProblem' | 'processes' | 'lockManager'>> {
     if (probe === undefined) return { domains: listed, ...NOTHING_ASKED }
     if ('problem' in probe) return { domains: listed, ...NOTHING_ASKED, inquiryProblem: probe.problem }
-    const { paths, devices } = probe
+    const { paths, devices, lockManager } = probe
+    const asked = processes ? ({ processes: true, lockManager } as const) : {}
     const suspects = unlistedOf(probe.processes, activeAmong(listed), probe.pids)
     const again = suspects.length === 0 ? undefined : await this.#confirm(connection, suspects)
     if (again === undefined) return { domains: listed, paths, devices, ...asked }

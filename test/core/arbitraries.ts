@@ -86,11 +86,23 @@ const domainsOfNode = fc
   .uniqueArray(onNode, { maxLength: 3, selector: ({ uuid }) => uuid })
   .map(domains => domains.filter(({ name }, at) => domains.findIndex(each => each.name === name) === at))
 
+/** Mostly unasked, as in every look that is about no migration. */
+const lockManagers = fc.constantFrom(
+  {},
+  {},
+  {},
+  { lockManager: '' },
+  { lockManager: 'sanlock' },
+  { lockManager: 'lockd' },
+)
+
 const node = (name: string): fc.Arbitrary<Node> =>
   fc.oneof(
     {
       weight: 9,
-      arbitrary: fc.tuple(domainsOfNode, pathsOf(name)).map(([domains, paths]) => aNode(name, domains, { paths })),
+      arbitrary: fc
+        .tuple(domainsOfNode, pathsOf(name), lockManagers)
+        .map(([domains, paths, lock]) => aNode(name, domains, { paths, ...lock })),
     },
     { weight: 1, arbitrary: fc.constantFrom('unreachable', 'busy').map(state => aSilentNode(name, state as 'busy')) },
   )

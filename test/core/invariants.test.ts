@@ -315,6 +315,17 @@ describe('a broken plan is caught', () => {
     ['a migration of what is active on both', two([aDomainOnNode()], [aDomainOnNode()]), [move()], [1]],
     ['a migration of what is off', two([shutOff()]), [move()], [6]],
     ['a migration onto a saved image', two([aDomainOnNode()], [shutOff({ managedSave: true })]), [move()], [1]],
+    [
+      'a migration to a node with another lock manager',
+      {
+        nodes: [
+          aNode('node1', [aDomainOnNode()], { lockManager: 'sanlock' }),
+          aNode('node2', [], { lockManager: 'lockd' }),
+        ],
+      },
+      [move()],
+      [13],
+    ],
     ['a migration over the memory of the target', two([aDomainOnNode()], [large]), [move()], [8]],
 
     ['a start over the vCPUs of the node', two([aDomainOnNode({}, crowd)]), [create()], [8]],

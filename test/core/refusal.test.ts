@@ -103,6 +103,10 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
     { node: 'node2', domains: ['web'], change: 'it used lockd' },
     { node: 'node2', domains: ['mail', 'web'], change: 'the folder was /srv/old' },
   ],
+  lockManagers: [
+    { domain: 'web', from: 'node1', has: 'sanlock', node: 'node2', other: 'lockd' },
+    { domain: 'web', from: 'node1', has: 'sanlock', node: 'node2', other: '' },
+  ],
   hostIdTaken: [{ node: 'node2', hostId: 7, by: 'node1' }],
   notPassable: [{ ...on, why: 'sanlock counts it as alive' }],
   leaseHeld: [{ ...on, disk: '/dev/disk/by-id/wwn-0x5000c500a1b2c3d4', holder: 'web on node1 (host id 1)' }],

@@ -99,7 +99,15 @@ function cannotFollow(
     ...(unsafe ? [] : unsharedDisks(domain, from, to)),
     ...staysBehind(domain, where.node, from, to),
     ...differentHostCpu(domain, from, to, name),
+    ...leasesLost(domain, where.node, from, name, to),
   ]
+}
+
+/** From a node that takes no leases to one that does, a domain gets them: that is how a cluster comes to have them. */
+function leasesLost(domain: Domain, source: string, from: UpNode, node: string, to: UpNode): Refusal[] {
+  const [has, other] = [from.lockManager ?? '', to.lockManager]
+  if (has === '' || other === undefined || has === other) return []
+  return [refuse('lockManagers', { domain: domain.name, from: source, has, node, other })]
 }
 
 /** host-passthrough shows the guest the host's own CPU: only the same one can take it over. */

@@ -246,6 +246,20 @@ const ROWS: readonly Row[] = [
     migrate({ nodes: [...(pair().nodes ?? []), aSilentNode('node3')] }),
     ...MOVED,
   ],
+  ...(
+    [
+      ['from sanlock to virtlockd is refused', 'sanlock', 'lockd', 'refused: lockManagers'],
+      ['from sanlock to a node without a lock manager is refused', 'sanlock', '', 'refused: lockManagers'],
+      ['from sanlock to sanlock is given', 'sanlock', 'sanlock', ...MOVED],
+      ['from a node without to one with sanlock is given: so it gets its leases', '', 'sanlock', ...MOVED],
+      ['where the target did not say, it is given', 'sanlock', undefined, ...MOVED],
+    ] as const
+  ).map(([what, here, there, ...expected]): Row => {
+    const paths = { paths: SHARED }
+    const target = there === undefined ? paths : { ...paths, lockManager: there }
+    const nodes = [aNode('node1', [aDomainOnNode()], { ...paths, lockManager: here }), aNode('node2', [], target)]
+    return [what, migrate({ nodes }), ...expected]
+  }),
   [
     'the downtime is set first, where it was asked for',
     migrate(pair(), { options: { ...PLAIN, maxDowntimeMs: 50 } }),
