@@ -1,5 +1,6 @@
 /** Asks all nodes for their leases at once, one command a node; the files of the folder are read by all of them together. */
 import { type Cluster, sightings } from './core/cluster.ts'
+import type { LeaseManager } from './core/lease.ts'
 import { commonFolder, knownPaths, type LeaseFacts, managerOf } from './core/leases.ts'
 import type { NodeRecord } from './core/node.ts'
 import { leaseName } from './nodes/lease-name.ts'
@@ -31,9 +32,14 @@ export async function leaseFacts(parts: Parts, known?: Cluster): Promise<LeaseFa
     unasked: new Map([...answers].flatMap(([name, answer]) => (typeof answer === 'string' ? [[name, answer]] : []))),
     hosts: new Map(read.flatMap(({ hosts }) => [...hosts])),
     files: new Map(read.flatMap(({ files }) => files.map(file => [file.name, file]))),
-    names: new Map([...knownPaths(cluster)].sort().map(path => [path, leaseName(manager, path)])),
+    names: leaseNames(cluster, manager),
     folder,
   }
+}
+
+/** How the lease of every disk is called that a definition or a domain names. */
+export function leaseNames(cluster: Cluster, manager: LeaseManager): Map<string, string> {
+  return new Map([...knownPaths(cluster)].sort().map(path => [path, leaseName(manager, path)]))
 }
 
 /** Leases and the cluster at once. Whoever is silent to libvirt is not waited for any longer: a frozen node would hold all others up. */

@@ -5,8 +5,8 @@
 import { type Cluster, unknownNodes, upNodes } from './core/cluster.ts'
 import { isGuarded } from './core/lease.ts'
 import type { LeaseSighting, SightedDomain } from './core/lease-pass.ts'
-import { type LeaseFacts, unprotected } from './core/leases.ts'
-import { leaseFacts } from './lease-facts.ts'
+import { type HeldNow, unprotected } from './core/leases.ts'
+import { askLeases, leaseFacts, leaseNames } from './lease-facts.ts'
 import type { Parts } from './operate.ts'
 import { StoreError } from './store/store.ts'
 
@@ -22,14 +22,28 @@ export async function withLeases(parts: Parts, cluster: Cluster, doubts: readonl
   return { ...cluster, leases: { ...leases, sightings: new Map(known), doubts: new Set(doubts) } }
 }
 
-/** Looks at these nodes' leases and writes down what they show. A store that cannot be written changes nothing of what was done. */
-export async function rememberLeases(parts: Parts, { config }: Cluster, nodes: readonly string[]): Promise<void> {
-  if (!config.lease.passUnreachable || nodes.length === 0) return
-  await writeSightings(parts, await leaseFacts(parts), new Set(nodes))
+/**
+ * Looks at these nodes alone, which a command has just acted on, and writes down what they show. A store that cannot be written changes
+ * nothing of what was done.
+ */
+export async function rememberLeases(parts: Parts, cluster: Cluster, names: readonly string[]): Promise<void> {
+  if (!cluster.config.lease.passUnreachable) return
+  const touched = [...new Set(names)].flatMap(name => cluster.nodes.get(name) ?? [])
+  const records = touched.map(({ record }) => record)
+  const [{ seen }, answers] = await Promise.all([
+    parts.nodes.look(records),
+    Promise.all(records.map(async record => [record.name, await askLeases(parts, record, [])] as const)),
+  ])
+  const now = touched.map(node => [node.name, { ...node, seen: seen.get(node.name) ?? node.seen }] as const)
+  const fresh: Cluster = { ...cluster, nodes: new Map(now) }
+  const leases = answers.flatMap(([name, answer]) =>
+    typeof answer === 'string' ? [] : [[name, answer.leases] as const],
+  )
+  await writeSightings(parts, { cluster: fresh, nodes: new Map(leases), names: leaseNames(fresh, 'sanlock') })
 }
 
 /** Writes down what is seen, of all nodes or of some. Unchanged, nothing is written. */
-export async function writeSightings(parts: Parts, facts: LeaseFacts, only?: ReadonlySet<string>): Promise<void> {
+export async function writeSightings(parts: Parts, facts: HeldNow, only?: ReadonlySet<string>): Promise<void> {
   if (!facts.cluster.config.lease.passUnreachable) return
   const wanted = upNodes(facts.cluster).filter(({ name }) => only === undefined || only.has(name))
   const writes = wanted.flatMap(({ name }) => {
@@ -40,7 +54,7 @@ export async function writeSightings(parts: Parts, facts: LeaseFacts, only?: Rea
 }
 
 /** A node that is in no lockspace is remembered, too, as one that protects nothing. */
-function sightingOf(facts: LeaseFacts, node: string): LeaseSighting | undefined {
+function sightingOf(facts: HeldNow, node: string): LeaseSighting | undefined {
   const seen = facts.cluster.nodes.get(node)?.seen
   const leases = facts.nodes.get(node)
   if (seen?.state !== 'up' || leases === undefined) return undefined

@@ -223,11 +223,14 @@ export interface Unprotected {
   readonly paused: boolean
 }
 
+/** What it takes to tell whose leases are there: the domains, what their nodes hold, and how each path's lease is called. */
+export type HeldNow = Pick<LeaseFacts, 'cluster' | 'nodes' | 'names'>
+
 /** What runs has leases; what is paused, crashed or suspended has given them back. */
 const RUNNING: ReadonlySet<string> = new Set(['running', 'blocked', 'shutdown'])
 
 /** Domains that run without the leases that they should have; also a paused one, which holds none. */
-export function unprotected({ nodes, cluster, names }: LeaseFacts): Unprotected[] {
+export function unprotected({ nodes, cluster, names }: HeldNow): Unprotected[] {
   return sightings(cluster).flatMap(({ node, domain }): Unprotected[] => {
     const leases = nodes.get(node)
     if (leases === undefined || !domain.active || domain.definition === undefined) return []

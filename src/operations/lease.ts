@@ -36,7 +36,7 @@ export const leaseOperations: readonly Operation[] = [
   },
   {
     name: 'lease disable',
-    summary: 'undo that',
+    summary: 'take the leases off again',
     description:
       'Takes the settings out of /etc/libvirt on all nodes or on those named, and has libvirt read them. What runs keeps the leases that it has until it stops or moves, and the daemons run on. Host ids stay recorded: none is ever given to another machine.',
     args: [NODES],
