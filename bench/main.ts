@@ -8,6 +8,7 @@ import type { Bench, Benchmark } from './bench.ts'
 import { changes } from './changes.ts'
 import { cutOff } from './cut-off.ts'
 import { type Figure, lineOf, ratioOf, titles, verdictOf } from './figure.ts'
+import { leases } from './leases.ts'
 import { libvirtd } from './libvirtd.ts'
 import { scan } from './scan.ts'
 import { sockets } from './sockets.ts'
@@ -21,6 +22,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   libvirtd,
   sockets,
   balance,
+  leases,
 }
 
 const USAGE = `usage: make bench, or node bench/run.mjs [--only NAME]... [--json]
