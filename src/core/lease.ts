@@ -11,6 +11,9 @@ export type LeaseManager = (typeof leaseManagers)[number]
 /** The lockspace that libvirt makes for its own leases, and the name of its file in the folder (libvirt's lock_driver_sanlock.c). */
 export const LOCKSPACE = '__LIBVIRT__DISKS__'
 
+/** Where `lease enable` says that sanlock comes before libvirt at boot; Debian's own units do not. */
+export const SANLOCK_ORDER_FILE = '/etc/systemd/system/sanlock.service.d/havirt.conf'
+
 /** A process may have no more leases than this (SANLK_MAX_RESOURCES of sanlock_resource.h): a ninth writable disk cannot start. */
 export const MAX_LEASES = 8
 
@@ -130,6 +133,8 @@ export interface NodeLeases {
   readonly service: string
   readonly sanlock: Sanlock | undefined
   readonly lockd: Lockd | undefined
+  /** At boot sanlock comes before libvirt, which joins the lockspace only as it starts. */
+  readonly ordered: boolean
   /** The user that sanlock runs as. */
   readonly user: string
   /** A watchdog device is there, and wdmd runs. */

@@ -11,6 +11,7 @@ import {
   LOCKSPACE,
   type Lockspace,
   type NodeLeases,
+  SANLOCK_ORDER_FILE,
   type Sanlock,
   type SeenHost,
 } from '../core/lease.ts'
@@ -49,6 +50,7 @@ tab=$(printf '\\t')
 timeout 5 sanlock client status -D 2>/dev/null | sed "s/^/status$tab/"
 timeout 5 sanlock client gets -h 1 2>/dev/null | sed "s/^/gets$tab/"
 timeout 5 sanlock client host_status -s ${LOCKSPACE} -D 2>/dev/null | sed "s/^/watched$tab/"
+case " $(systemctl show -p After --value libvirtd virtqemud 2>/dev/null | tr '\\n' ' ') " in *' sanlock.service '*) say ordered ;; *) [ -e ${SANLOCK_ORDER_FILE} ] && say ordered ;; esac
 getent passwd sanlock >/dev/null && say user sanlock
 for link in /dev/disk/by-id/*; do [ -e "$link" ] && say link "\${link##*/}" "$(readlink "$link")"; done
 folder() {
@@ -111,6 +113,7 @@ export function parseLeases(text: string): LeaseAnswer | undefined {
             held: locksOf(of('lock'), folderOf(settings)),
             newerThanLibvirt: libvirt !== undefined && lockd.start > libvirt.start,
           },
+    ordered: rows.has('ordered'),
     user: of('user')[0]?.[0] ?? 'root',
     wdmd: daemon('wdmd') !== undefined && of('device').length > 0,
     // libvirt's own is among them, driver.pid.

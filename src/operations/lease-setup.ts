@@ -166,10 +166,13 @@ function setupOf(
   return { manager, folder, ioTimeoutSeconds, nodes: asked.map(({ name }) => name), hostIds }
 }
 
-/** What others have: time-outs must be the same on all. */
+/** What most have: time-outs must be the same on all. */
 function ioTimeoutIn({ nodes }: LeaseFacts): number {
-  const set = [...nodes.values()].map(({ settings }) => Number(settings.sanlock.get('io_timeout') ?? 0))
-  return set.find(each => each > 0) ?? DEFAULT_IO_TIMEOUT_SECONDS
+  const using = [...nodes.values()].filter(({ settings }) => settings.manager === 'sanlock')
+  const set = using.map(({ settings }) => Number(settings.sanlock.get('io_timeout') ?? 0) || DEFAULT_IO_TIMEOUT_SECONDS)
+  const times = (seconds: number) => set.filter(each => each === seconds).length
+  const [most] = [...new Set(set)].sort((a, b) => times(b) - times(a))
+  return most ?? DEFAULT_IO_TIMEOUT_SECONDS
 }
 
 /** Every node that answers is tried, not only those that are asked for: a folder that only some of them share protects from nobody else. */

@@ -129,6 +129,7 @@ export function aNodeWithLeases(hostId = 1, more: Partial<NodeLeases> = {}): Nod
     service: 'libvirtd',
     sanlock: aSanlock({ hostName: `node${hostId}`, lockspace: aLockspace({ hostId }) }),
     lockd: undefined,
+    ordered: true,
     user: 'sanlock',
     wdmd: true,
     pids: new Map(),
@@ -158,6 +159,7 @@ export function aFreshNode(more: Partial<NodeLeases> = {}): NodeLeases {
   return aNodeWithLeases(0, {
     settings: NO_SETTINGS,
     sanlock: undefined,
+    ordered: false,
     wdmd: false,
     folder: {
       path: '/var/lib/libvirt/sanlock',

@@ -557,6 +557,12 @@ describe('leases', () => {
       on3(daemon({ lockspace: undefined })),
       'node3 has not joined the lockspace: starts there fail with "No space left on device"',
     ],
+    [
+      'lease-daemon',
+      'sanlock may come after libvirt at boot',
+      on3(sound => ({ ...sound, ordered: false })),
+      'libvirt on node3 may start before sanlock when it boots',
+    ],
     ['lease-daemon', 'joining', on3(space({ state: 'joining' })), 'node3 is joining the lockspace'],
     ['lease-daemon', 'leaving', on3(space({ state: 'leaving' })), 'node3 is leaving the lockspace'],
     [

@@ -76,6 +76,7 @@ describe('as nodes answered', () => {
           ]),
         },
         lockd: undefined,
+        ordered: false,
         user: 'sanlock',
         wdmd: false,
         pids: new Map([['fil', 142]]),

@@ -104,6 +104,7 @@ function change(world: LeaseWorld, node: string, argv: readonly string[]): Exit 
   const put = (more: Partial<NodeLeases>) => world.leases.set(node, { ...before, ...more })
   const hostName = /our_host_name = (\S+?)'/.exec(args.join(' '))?.[1]
   if (program === 'sh' && hostName !== undefined) put({ settings: { ...before.settings, hostName } })
+  if (program === 'sh' && args[1]?.includes('sanlock.service.d')) put({ ordered: !args[1].startsWith('rm ') })
   if (program === 'sed') put({ settings: edited(before.settings, args) })
   const idle = aSanlock({ hostName: before.settings.hostName, lockspace: undefined })
   if (program === 'systemctl' && args[0] !== 'restart' && args.includes('sanlock')) put({ sanlock: idle })
@@ -169,6 +170,7 @@ function leaseText(world: LeaseWorld, node: string, words: readonly string[]): s
       : []),
     ...[...leases.pids].map(([name, pid]) => ['pid', name, String(pid)]),
     ...(sanlock === undefined ? [['gets', 'gets error -111']] : sanlockRows(sanlock)),
+    ...(leases.ordered ? [['ordered']] : []),
     ...(leases.user === 'root' ? [] : [['user', leases.user]]),
     ['folder', folder.path, ...(folder.exists ? ['yes', folder.filesystem] : [])],
     ...(folder.exists ? [['mounted', folder.source, folder.options]] : []),

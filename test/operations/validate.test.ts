@@ -135,6 +135,7 @@ function sanlockLines(node: string, ...more: readonly string[]): string {
     `setting\tsanlock\thost_id\t${id}`,
     'setting\tsanlock\trequire_lease_for_disks\t1',
     `setting\tdaemon\tour_host_name\t${node}`,
+    'ordered',
     'process\tlibvirtd\t10\t100',
     'process\twdmd\t11\t90',
     'device\t/dev/watchdog',

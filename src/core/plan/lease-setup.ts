@@ -11,6 +11,7 @@ import {
   localLocks,
   MAX_HOST_ID,
   type NodeLeases,
+  SANLOCK_ORDER_FILE,
 } from '../lease.ts'
 import { domainOfPid, type LeaseFacts } from '../leases.ts'
 import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
@@ -95,8 +96,8 @@ const PACKAGES = {
     ['sanlock.so', 'libvirt-sanlock', 'libvirt-lock-sanlock'],
   ],
   lockd: [
-    ['virtlockd', 'libvirt-daemon', 'libvirt-daemon-lock'],
-    ['lockd.so', 'libvirt-daemon', 'libvirt-daemon-plugin-lockd'],
+    ['virtlockd', 'libvirt-daemon, from Debian 13 on libvirt-daemon-lock', 'libvirt-daemon-lock'],
+    ['lockd.so', 'libvirt-daemon, from Debian 13 on libvirt-daemon-plugin-lockd', 'libvirt-daemon-plugin-lockd'],
   ],
 } as const
 
@@ -143,12 +144,23 @@ function mountRefusals(node: string, { folder }: NodeLeases, { manager, folder: 
   ]
 }
 
-function mixedRefusals({ nodes }: LeaseFacts, { manager, nodes: wanted }: LeaseSetup): Refusal[] {
-  return [...nodes].flatMap(([node, { settings }]) =>
-    wanted.includes(node) || settings.manager === '' || settings.manager === manager
-      ? []
-      : [refuse('leaseMixed', { node, manager: settings.manager, wanted: manager })],
-  )
+/** Nodes that stay as they are must fit to those that are set up: two managers, or two folders, keep nobody apart. */
+function mixedRefusals({ nodes }: LeaseFacts, { manager, folder, nodes: wanted }: LeaseSetup): Refusal[] {
+  const others = [...nodes].filter(([node, { settings }]) => !wanted.includes(node) && settings.manager !== '')
+  return others.flatMap(([node, { settings }]) => {
+    if (settings.manager !== manager)
+      return [refuse('leaseMixed', { node, manager: settings.manager, wanted: manager })]
+    const theirs = folderOf(settings)
+    if (theirs === folder) return []
+    const problem = `${node} has its leases in ${theirs}: neither folder would keep out who uses the other`
+    return [
+      refuse('leaseGround', {
+        node,
+        problem,
+        fix: `name ${theirs}, or all nodes at once: havirt lease enable ${manager} --dir ${folder}`,
+      }),
+    ]
+  })
 }
 
 /** What holds leases of one kind, or in one folder, is seen by nobody who looks for the others. */
@@ -180,7 +192,7 @@ function spaceRefusals(node: string, { sanlock }: NodeLeases, setup: LeaseSetup)
     refuse('leaseGround', {
       node,
       problem: `${node} has joined the lockspace ${other.join(', ')}, and does not leave it by itself`,
-      fix: `once no domain runs there: ssh ${node} sanlock client rem_lockspace -s ${LOCKSPACE}:${space.hostId}:${space.path}:0; then the same command`,
+      fix: `once no domain runs there, since sanlock ends what holds leases when it leaves: ssh ${node} sanlock client rem_lockspace -s ${LOCKSPACE}:${space.hostId}:${space.path}:0; then the same command`,
     }),
   ]
 }
@@ -347,7 +359,18 @@ function flush(node: string, ...files: string[]): SetupAct {
   return act(node, `see that it is on the disk of ${node}`, 'sync', ...files)
 }
 
-function sanlockActs(node: string, { settings, sanlock }: NodeLeases): SetupAct[] {
+/** libvirt joins the lockspace only as it starts: without sanlock before it, a node that boots could start nothing. */
+function orderActs(node: string, { ordered }: NodeLeases): SetupAct[] {
+  if (ordered) return []
+  const folder = SANLOCK_ORDER_FILE.slice(0, SANLOCK_ORDER_FILE.lastIndexOf('/'))
+  const lines = '"[Unit]" "After=wdmd.service" "Before=libvirtd.service virtqemud.service"'
+  const write = `mkdir -p ${folder} && printf "%s\\n" ${lines} >${SANLOCK_ORDER_FILE} && systemctl daemon-reload`
+  return [act(node, `let sanlock on ${node} start before libvirt at boot`, 'sh', '-c', write)]
+}
+
+function sanlockActs(node: string, leases: NodeLeases): SetupAct[] {
+  const { settings, sanlock } = leases
+  const order = orderActs(node, leases)
   const named =
     settings.hostName === ''
       ? [
@@ -363,8 +386,8 @@ function sanlockActs(node: string, { settings, sanlock }: NodeLeases): SetupAct[
   const idle = sanlock !== undefined && sanlock.lockspace === undefined && sanlock.held.length === 0
   const start = act(node, `start sanlock on ${node}, now and at every boot`, 'systemctl', 'enable', '--now', 'sanlock')
   const again = act(node, `let sanlock on ${node} read its name`, 'systemctl', 'restart', 'sanlock')
-  if (sanlock === undefined) return [...named, start]
-  return named.length > 0 && idle ? [...named, again] : named
+  if (sanlock === undefined) return [...named, ...order, start]
+  return named.length > 0 && idle ? [...named, ...order, again] : [...named, ...order]
 }
 
 function lockdActs(node: string, { lockd }: NodeLeases): SetupAct[] {
@@ -406,9 +429,17 @@ export function disableActs(node: string, leases: NodeLeases): SetupAct[] {
       ...gone.flatMap(key => ['-e', `/^[[:blank:]]*${key}[[:blank:]]*=/d`]),
       file,
     )
+  const order = act(
+    node,
+    `let sanlock on ${node} start at boot as its own unit says`,
+    'sh',
+    '-c',
+    `rm -f ${SANLOCK_ORDER_FILE} && systemctl daemon-reload`,
+  )
   return [
     without(FILES.qemu, ['lock_manager']),
     ...(present.length === 0 ? [] : [without(FILES[settings.manager], present)]),
+    ...(settings.manager === 'sanlock' && leases.ordered ? [order] : []),
     flush(node, FILES.qemu, FILES[settings.manager]),
     act(node, `let libvirt on ${node} read it, which touches no domain that runs`, 'systemctl', 'restart', service),
   ]

@@ -275,6 +275,7 @@ function strangerWith(facts: Leased, node: string, { settings, sanlock, folder: 
 
 const daemon = ofLeases('lease-daemon', 'the lease daemon runs and has joined', facts => [
   ...sanlocks(facts),
+  ...unordered(facts),
   ...lockds(facts),
 ])
 
@@ -317,6 +318,18 @@ const sanlocks = eachUsing('sanlock', (node, leases) => {
       ]
   }
 })
+
+const unordered = eachUsing('sanlock', (node, { ordered }) =>
+  ordered
+    ? []
+    : [
+        {
+          node,
+          why: `libvirt on ${node} may start before sanlock when it boots, and would join no lockspace then`,
+          fix: `havirt lease enable sanlock ${node}`,
+        },
+      ],
+)
 
 const lockds = eachUsing('lockd', (node, leases) => {
   const { lockd, service } = leases

@@ -94,8 +94,8 @@ describe('what stands in the way', () => {
   test.each([
     ['sanlock', 'sanlock', 'apt install sanlock ', 'dnf install sanlock '],
     ['sanlock', 'sanlock.so', 'apt install libvirt-sanlock ', 'dnf install libvirt-lock-sanlock '],
-    ['lockd', 'virtlockd', 'apt install libvirt-daemon ', 'dnf install libvirt-daemon-lock '],
-    ['lockd', 'lockd.so', 'apt install libvirt-daemon ', 'dnf install libvirt-daemon-plugin-lockd '],
+    ['lockd', 'virtlockd', 'apt install libvirt-daemon,', 'dnf install libvirt-daemon-lock '],
+    ['lockd', 'lockd.so', 'apt install libvirt-daemon,', 'dnf install libvirt-daemon-plugin-lockd '],
   ] as const)('%s without %s: what to install, on both families', (manager, what, debian, fedora) => {
     const all = ['sanlock', 'sanlock.so', 'virtlockd', 'lockd.so']
     const nodes = new Map([['node1', aFreshNode({ installed: new Set(all.filter(each => each !== what)) })]])
@@ -550,9 +550,14 @@ type Files = Readonly<Record<string, string>>
 /** A node's files in a folder of ours, on which the acts are really carried out, and which the real script reads. */
 function onFiles(files: Files = DEBIAN) {
   const folder = mkdtempSync(join(tmpdir(), 'havirt-setup-'))
-  onTestFinished(() => rmSync(folder, { recursive: true }))
+  onTestFinished(() => [folder, `${folder}.systemd`].forEach(each => rmSync(each, { recursive: true, force: true })))
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
-  const here = (word: string) => word.replaceAll('/etc/libvirt/', `${folder}/`).replaceAll('/etc/sanlock', folder)
+  const here = (word: string) =>
+    word
+      .replaceAll('/etc/libvirt/', `${folder}/`)
+      .replaceAll('/etc/sanlock', folder)
+      .replaceAll('/etc/systemd', `${folder}.systemd`)
+      .replaceAll('systemctl daemon-reload', 'true')
   return {
     names: () => readdirSync(folder).sort(),
     read: (name: string) => readFileSync(join(folder, name), 'utf8'),
