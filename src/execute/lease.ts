@@ -7,7 +7,7 @@ import { askLeases } from '../lease-facts.ts'
 import type { LeaseAnswer } from '../nodes/leases.ts'
 import { observeOnce, withoutPassed } from '../observe.ts'
 import { ownerText } from '../store/claim-record.ts'
-import { failed, type Outcome, recordOf, type Work } from './work.ts'
+import { endOn, failed, type Outcome, recordOf, type Work } from './work.ts'
 
 type Wait = StepArgs['awaitHostDead']
 
@@ -40,7 +40,8 @@ export async function awaitHostDead(work: Work, args: Wait): Promise<Outcome> {
   }
   const problem = stillAway(await observeOnce(work.parts, { paths: [], devices: [], processes: true }), args)
   if (problem !== undefined) return failed(problem)
-  // What is written down now lets `lease reconcile` end what runs there: not where nothing is started any more.
+  // What is written down now lets `lease reconcile` end what runs there: not where nothing is started after all.
+  if ((await endOn(work, args.node, args.uuid)) !== 'absent') return failed(`${args.node} no longer answers`)
   return interrupt.requested() ? failed(INTERRUPTED) : written(work, args)
 }
 

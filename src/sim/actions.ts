@@ -48,6 +48,8 @@ export type Action =
   | { readonly kind: 'clock'; readonly host: string; readonly offsetMs: number }
   /** The alias of one node leads to another machine. */
   | { readonly kind: 'alias'; readonly node: string; readonly leadsTo: string; readonly forMs: number }
+  /** sanlock is killed on a node; after a while somebody starts it again, and libvirtd. */
+  | { readonly kind: 'killSanlock'; readonly node: string; readonly forMs: number }
   /** A node's fence device does not obey for a while, or, without `forMs`, any more. */
   | { readonly kind: 'breakFence'; readonly node: string; readonly forMs?: number }
   /** A node's fence device answers `off` with an error when there is no power to cut. */
@@ -179,6 +181,17 @@ const performers: Performers = {
   },
   killHavirt: (world, { host }) => {
     for (const process of [...world.processes]) if (process.host === hostOf(world, host)) process.kill()
+  },
+  killSanlock: (world, { node, forMs }, random) => {
+    const machine = machineOf(world, node)
+    if (machine.sanlock?.daemon === undefined) return
+    world.tell(() => `${node}: sanlock is killed`)
+    machine.sanlock.kill()
+    world.scheduler.after(forMs, machine.boot, () => {
+      world.tell(() => `${node}: sanlock is started again, and libvirtd restarted`)
+      machine.sanlock?.start()
+      machine.restartLibvirtd(random, false)
+    })
   },
   unmount: (world, { node, forMs }) => {
     world.tell(() => `${node}: the share is not mounted`)

@@ -4,9 +4,11 @@
  */
 import { isMigrationEnd } from '../core/node.ts'
 import { guardStatus } from '../nodes/guard.ts'
+import { LEASES_SCRIPT } from '../nodes/leases.ts'
 import type { Order } from '../nodes/nodes.ts'
 import type { Exit } from '../nodes/process.ts'
 import type { Pass } from './guard.ts'
+import { leasesText } from './lease-text.ts'
 import type { Machine } from './machine.ts'
 import type { SimProcess } from './process.ts'
 import type { Life, Timer } from './scheduler.ts'
@@ -141,6 +143,7 @@ export class Channel {
       release()
       this.#reply(status, stderr, stdout)
     }
+    if (argv[2] === LEASES_SCRIPT) return end(0, '', leasesText(machine, argv.slice(4)))
     if (argv[0] !== 'virsh') return end(0)
     const cause = asked ? { ...this.#process.cause, asked } : this.#process.cause
     const words = argv.slice(3)

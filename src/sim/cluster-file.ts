@@ -1,5 +1,6 @@
 /** cluster.yaml of a scenario: what the simulated cluster is made of. test/scenarios/README.md explains it. */
 import { parse, stringify } from 'yaml'
+import type { LeaseSetting } from './sanlock.ts'
 import type { DiskSpec } from './texts.ts'
 import type { DomainSpec, Setting } from './world.ts'
 
@@ -25,18 +26,27 @@ interface Entries {
   readonly lateness?: number
   /** What wall clocks are ahead of true time, in seconds. */
   readonly clocks?: Readonly<Record<string, number>>
+  readonly leases?: LeaseEntry
+}
+
+/** Leases are on. */
+interface LeaseEntry {
+  readonly passUnreachable?: boolean
+  readonly passWithoutWatchdog?: boolean
+  readonly noWatchdog?: readonly string[]
 }
 
 /** Reads the file. What it does not say is: seed 1, no late commands, clocks that agree, uuids in order. */
 export function parseCluster(text: string): ClusterFile {
-  const { seed = 1, nodes, domains, lateness = 0, clocks = {} } = parse(text) as Entries
+  const { seed = 1, nodes, domains, lateness = 0, clocks = {}, leases } = parse(text) as Entries
   const specs = Object.entries(domains).map(([name, entry], at) => domainOf(name, entry, at))
   const clocksMs = Object.entries(clocks).map(([host, seconds]) => [host, Math.round(seconds * 1000)] as const)
-  return { seed, setting: { nodes, domains: specs, lateness, clocks: Object.fromEntries(clocksMs) } }
+  const on = leases === undefined ? {} : { leases: leasesOf(leases) }
+  return { seed, setting: { nodes, domains: specs, lateness, clocks: Object.fromEntries(clocksMs), ...on } }
 }
 
 /** The inverse of {@link parseCluster}. */
-export function printCluster({ seed, setting: { nodes, domains, lateness, clocks } }: ClusterFile): string {
+export function printCluster({ seed, setting: { nodes, domains, lateness, clocks, leases } }: ClusterFile): string {
   const entries: Entries = {
     ...(seed === 1 ? {} : { seed }),
     nodes,
@@ -45,8 +55,21 @@ export function printCluster({ seed, setting: { nodes, domains, lateness, clocks
     ...(Object.keys(clocks).length === 0
       ? {}
       : { clocks: Object.fromEntries(Object.entries(clocks).map(([host, ms]) => [host, ms / 1000])) }),
+    ...(leases === undefined ? {} : { leases: leaseEntryOf(leases) }),
   }
   return stringify(entries)
+}
+
+function leasesOf({ passUnreachable = false, passWithoutWatchdog = false, noWatchdog = [] }: LeaseEntry): LeaseSetting {
+  return { passUnreachable, passWithoutWatchdog, noWatchdog: noWatchdog.map(indexOf) }
+}
+
+function leaseEntryOf({ passUnreachable, passWithoutWatchdog, noWatchdog }: LeaseSetting): LeaseEntry {
+  return {
+    passUnreachable,
+    ...(passWithoutWatchdog ? { passWithoutWatchdog } : {}),
+    ...(noWatchdog.length === 0 ? {} : { noWatchdog: noWatchdog.map(at => `node${at + 1}`) }),
+  }
 }
 
 function domainOf(

@@ -4,6 +4,7 @@ import type { Definitions, DefinitionText } from '../store/definitions.ts'
 import type { Home } from '../store/home.ts'
 import { Records } from '../store/records.ts'
 import { StoreError } from '../store/store.ts'
+import type { LeaseSetting } from './sanlock.ts'
 import type { Share, SimStore } from './store.ts'
 import { definitionText } from './texts.ts'
 
@@ -18,6 +19,13 @@ export const simConfig: Config = {
 
 function fences(): string[] {
   return [1, 2, 3, 4, 5].map(each => `node${each} fence_ipmilan ip=10.0.0.${each} username=admin`)
+}
+
+/** The same where leases are on. */
+export function configWith(leases: LeaseSetting | undefined): Config {
+  if (leases === undefined) return simConfig
+  const { passUnreachable, passWithoutWatchdog } = leases
+  return { ...simConfig, lease: { ...simConfig.lease, passUnreachable, passWithoutWatchdog } }
 }
 
 /** conf/, which everybody sees alike. */
@@ -119,10 +127,10 @@ class SimRecords extends Records {
 }
 
 /** The home folder as one process has it open. */
-export function simHome(share: Share, store: SimStore, definitions: Definitions): Home {
+export function simHome(share: Share, store: SimStore, definitions: Definitions, config: Config): Home {
   return {
     path: HOME,
-    config: simConfig,
+    config,
     store,
     records: new SimRecords(share, store),
     definitions: new FeltDefinitions(definitions, store),

@@ -41,7 +41,7 @@ export class Libvirt {
   autostart(machine: Machine, defined: Defined): void {
     if (machine.qemu(defined.uuid) !== undefined) return
     const cause = { ...defined.cause, decidedMs: this.#world.scheduler.nowMs }
-    this.#boot(machine, defined.xml, cause, 100, () => undefined)
+    this.#boot(machine, defined.xml, cause, 100)
   }
 
   /** virsh create. */
@@ -53,7 +53,7 @@ export class Libvirt {
     this.#later(machine, random, least, most, () => {
       if (machine.qemu(uuid) !== undefined) return call.end(1, ACTIVE)
       if (clash !== undefined) return call.end(1, 'error: operation failed: domain already exists with another uuid')
-      this.#boot(machine, stdin, cause, random.between(50, 1500), () => call.end(0))
+      this.#boot(machine, stdin, cause, random.between(50, 1500), call)
     })
   }
 
@@ -65,15 +65,16 @@ export class Libvirt {
     this.#later(machine, random, 10, 80, () => {
       if (machine.qemu(defined.uuid) !== undefined) return call.end(1, ACTIVE)
       defined.managedSave = false
-      this.#boot(machine, defined.xml, cause, random.between(50, 1500), () => call.end(0))
+      this.#boot(machine, defined.xml, cause, random.between(50, 1500), call)
     })
   }
 
-  #boot(machine: Machine, xml: string, cause: Cause, delayMs: number, done: () => void): void {
+  #boot(machine: Machine, xml: string, cause: Cause, delayMs: number, call?: Call): void {
     const qemu = machine.spawn(xml, cause)
     this.#world.scheduler.after(delayMs, machine.daemon, () => {
-      machine.go(qemu, runningReason.booted, cause)
-      done()
+      const refusal = machine.go(qemu, runningReason.booted, cause)
+      if (refusal !== undefined) machine.end(qemu)
+      call?.end(refusal === undefined ? 0 : 1, refusal)
     })
   }
 
@@ -111,8 +112,9 @@ export class Libvirt {
     this.#onActive(virsh, call, qemu => {
       if (virsh.machine.jobs.has(qemu.uuid) || qemu.incoming)
         return call.end(1, 'error: Timed out during operation: cannot acquire state change lock')
-      if (qemu.state !== 'running') virsh.machine.go(qemu, runningReason.unpaused, virsh.cause)
-      call.end(0)
+      const { machine, cause } = virsh
+      const refusal = qemu.state === 'running' ? undefined : machine.go(qemu, runningReason.unpaused, cause)
+      call.end(refusal === undefined ? 0 : 1, refusal)
     })
   }
 

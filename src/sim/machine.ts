@@ -4,6 +4,7 @@ import type { Random } from '../core/random.ts'
 import { SimGuard } from './guard.ts'
 import type { MigrationJob } from './migration-job.ts'
 import { type Cause, type Defined, pausedReason, type Qemu, runningReason } from './qemu.ts'
+import type { Sanlock } from './sanlock.ts'
 import { Host, Life } from './scheduler.ts'
 import { definitionOf } from './texts.ts'
 import type { World } from './world.ts'
@@ -50,6 +51,8 @@ export class Machine extends Host {
   fenceBroken = false
   /** Its fence device answers `off` with an error when there is no power to cut. */
   fenceSulks = false
+  /** Where leases are on. */
+  sanlock: Sanlock | undefined
 
   constructor(world: World, name: string, index: number, memoryMiB: number) {
     super(name, index)
@@ -101,28 +104,38 @@ export class Machine extends Host {
       sinceMs: world.scheduler.nowMs,
     }
     this.qemus.push(qemu)
+    this.sanlock?.register(qemu)
     this.changed(qemu)
     world.oracle.changed(qemu)
     return qemu
   }
 
-  /** Lets a QEMU run. */
-  go(qemu: Qemu, reason: number, cause: Cause): void {
-    if (qemu.ended) return
+  /** Lets a QEMU run. Where it gets no lease for a disk it does not, and what libvirt says then is given back. */
+  go(qemu: Qemu, reason: number, cause: Cause): string | undefined {
+    if (qemu.ended) return undefined
+    const refusal = this.sanlock?.take(qemu)
+    if (refusal !== undefined) {
+      this.world.tell(() => `${this.name}: QEMU of ${qemu.name} gets no lease`)
+      return refusal
+    }
     qemu.cause = cause
     qemu.incoming = false
     this.#set(qemu, 'running', reason)
+    return undefined
   }
 
   /** Stops a QEMU's processors; it stays. */
   pause(qemu: Qemu, reason: number): void {
-    if (!qemu.ended) this.#set(qemu, 'paused', reason)
+    if (qemu.ended) return
+    this.sanlock?.release(qemu)
+    this.#set(qemu, 'paused', reason)
   }
 
   /** A QEMU ends, however. */
   end(qemu: Qemu): void {
     if (qemu.ended) return
     qemu.ended = true
+    this.sanlock?.release(qemu)
     this.qemus.splice(this.qemus.indexOf(qemu), 1)
     this.changed(qemu)
     this.world.oracle.ended(qemu)
@@ -204,13 +217,15 @@ export class Machine extends Host {
     if (!this.powered || this.libvirtd === 'down') return
     this.#endDaemon(random)
     const forgotten = forgets ? this.qemus.filter(each => !each.incoming).slice(0, 1) : []
-    this.world.scheduler.after(random.between(300, 4000), this.boot, () => {
-      this.libvirtd = 'up'
-      for (const qemu of forgotten) {
-        qemu.listed = false
-        this.changed(qemu)
-      }
-    })
+    this.world.scheduler.after(random.between(300, 4000), this.boot, () =>
+      this.#joined('rejoin', () => {
+        this.libvirtd = 'up'
+        for (const qemu of forgotten) {
+          qemu.listed = false
+          this.changed(qemu)
+        }
+      }),
+    )
   }
 
   #endDaemon(random: Random): void {
@@ -229,9 +244,9 @@ export class Machine extends Host {
     if (qemu.state !== 'paused' || qemu.reason !== pausedReason.startingUp) return
     // "Go on" may have been sent already: then it comes to life although nobody at the other end knows.
     if (random.chance(0.5)) return this.end(qemu)
-    this.world.scheduler.after(random.between(0, 2000), this.boot, () =>
-      this.go(qemu, runningReason.booted, qemu.cause),
-    )
+    this.world.scheduler.after(random.between(0, 2000), this.boot, () => {
+      if (this.go(qemu, runningReason.booted, qemu.cause) !== undefined) this.end(qemu)
+    })
   }
 
   // --- Power
@@ -240,6 +255,7 @@ export class Machine extends Host {
   powerOff(): void {
     if (!this.powered) return
     this.powered = false
+    this.sanlock?.kill()
     this.boot.ended = true
     this.daemon.ended = true
     this.held.length = 0
@@ -260,10 +276,18 @@ export class Machine extends Host {
     this.bootedMs = this.world.scheduler.nowMs
     this.boot = new Life(this)
     this.daemon = new Life(this)
-    this.world.scheduler.after(random.between(100, 5000), this.boot, () => {
-      this.libvirtd = 'up'
-      for (const each of this.defined.values()) if (each.autostart) this.world.libvirt.autostart(this, each)
-    })
+    this.world.scheduler.after(random.between(100, 5000), this.boot, () =>
+      this.#joined('boot', () => {
+        this.libvirtd = 'up'
+        for (const each of this.defined.values()) if (each.autostart) this.world.libvirt.autostart(this, each)
+      }),
+    )
+  }
+
+  /** libvirtd joins the lockspace, where there is one, before it does anything else. */
+  #joined(how: 'boot' | 'rejoin', done: () => void): void {
+    if (this.sanlock === undefined) done()
+    else this.sanlock[how](done)
   }
 }
 

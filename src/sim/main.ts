@@ -96,6 +96,7 @@ function summarize(sum: { seeds: number; stats: Record<string, number> }, second
     ['migrations', `${stats['migrations']}: done ${stats['migrationsDone']}`],
     ['killed', `${stats['kills']}, cables cut ${stats['cuts']}, claims taken over ${stats['takeOvers']}`],
     ["twice by a person's virsh", `${stats['excused']}`],
+    ['past a silent node', `${stats['passed']}, then twice without a watchdog ${stats['unguarded']}`],
     ['promises broken', `${failed}`],
   ] as const
   for (const [what, value] of lines) process.stdout.write(`${`${what}:`.padEnd(27)}${value}\n`)

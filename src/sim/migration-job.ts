@@ -135,7 +135,9 @@ export class MigrationJob {
   #postCopy(): void {
     this.phase = 'post-copy'
     this.#source.pause(this.#qemu, pausedReason.postCopy)
-    if (this.#incoming !== undefined) this.#target.go(this.#incoming, runningReason.postCopy, this.#cause)
+    const refusal =
+      this.#incoming === undefined ? undefined : this.#target.go(this.#incoming, runningReason.postCopy, this.#cause)
+    if (refusal !== undefined) return this.#breakPostCopy()
     this.#keepDefinition()
     this.#onSource(this.#random.between(300, 4000), () => this.#postCopied())
   }
@@ -160,12 +162,16 @@ export class MigrationJob {
     const incoming = this.#incoming
     if (incoming === undefined || this.#closed || this.#target.libvirtd === 'hung') return
     const { world } = this.#source
-    if (incoming.ended || this.#target.libvirtd === 'down') {
+    const refused = () =>
       world.network.send(this.#target, this.#source, this.#random, () => this.#answer(() => this.#refused()))
-      return
+    if (incoming.ended || this.#target.libvirtd === 'down') return refused()
+    const before = this.phase
+    if (before === 'switch') this.phase = 'ran'
+    if (this.#target.go(incoming, runningReason.migrated, this.#cause) !== undefined) {
+      if (this.phase === 'ran') this.phase = before
+      this.#target.end(incoming)
+      return refused()
     }
-    if (this.phase === 'switch') this.phase = 'ran'
-    this.#target.go(incoming, runningReason.migrated, this.#cause)
     this.#keepDefinition()
     world.network.send(this.#target, this.#source, this.#random, () => this.#answer(() => this.#confirm()))
   }

@@ -123,6 +123,7 @@ export class SimNodes implements Nodes {
   }
 
   #run(record: NodeRecord, errand: Errand): Promise<Exit> {
+    this.#world.passes?.sent(this.#process.pid, record.name, errand)
     return this.#promise(settle => new Channel(this.#world, this.#process, this.#reached(record), errand, settle))
   }
 

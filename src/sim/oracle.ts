@@ -24,6 +24,8 @@ export interface Problem {
     | 'maintenance'
     | 'wrong machine'
     | 'killed'
+    | 'past a node'
+    | 'left over'
   readonly text: string
 }
 
@@ -54,6 +56,8 @@ export class Oracle {
   readonly runs = new Map<number, Run>()
   /** How often a person's plain virsh made a domain run twice. */
   excused = 0
+  /** How often something ran on where sanlock counted its host as dead, and lease.passWithoutWatchdog was set. */
+  unguarded = 0
   readonly #world: World
   readonly #spans: Span[] = []
   /** Who a person made write at once: it goes on from there wherever they are moved. */
@@ -77,6 +81,7 @@ export class Oracle {
     this.#open.set(qemu, span)
     this.#world.tell(() => `${node}: QEMU of ${qemu.name} ${describe(qemu)}`)
     this.writing(qemu)
+    if (qemu.state === 'running') this.#world.passes?.runs(qemu)
     if (qemu.state === 'running' && qemu.reason === runningReason.booted) this.#booted(qemu)
   }
 
@@ -88,7 +93,10 @@ export class Oracle {
     if (cause.misled === true && cause.asked !== true)
       this.fail('wrong machine', `${qemu.name} was not sent to ${machine.name}, and arrives there`)
     if (cause.misled === true) return
-    const since = this.#claimedMs(qemu.uuid, cause.run)
+    const since = this.claimedMs(qemu.uuid, cause.run)
+    const left = this.#world.passes?.leftOn(machine, since)
+    if (left !== undefined && left !== qemu)
+      this.fail('left over', `${qemu.name} arrives on ${machine.name}, where ${left.name} is left over`)
     const ledgers = this.#ledgersSince(machine, since)
     if (ledgers.length > 0 && ledgers.every(({ maintenance }) => maintenance !== undefined))
       this.fail('maintenance', `${qemu.name} arrives on ${machine.name}, which has been in maintenance all the while`)
@@ -107,7 +115,7 @@ export class Oracle {
   }
 
   /** When this run last took the domain's claim; when it began, where it did not. */
-  #claimedMs(uuid: string, run: number): number {
+  claimedMs(uuid: string, run: number): number {
     const versions = this.#world.share.records.get(`claims/uuid/${uuid}`) ?? []
     const ours = versions.filter(({ text }) => {
       const { owner, beat, state } = JSON.parse(text) as { owner: { pid: number }; beat: number; state: string }
@@ -124,8 +132,14 @@ export class Oracle {
     return [...nothing, ...versions.slice(Math.max(0, first)).map(({ text }) => parse(text) as Ledger)]
   }
 
+  /** What is written down of domains that were started past a node. */
+  passedOn(node: string): NonNullable<Ledger['passed']> {
+    const text = this.#world.share.newest(`ledger/${node}`)?.text
+    return text === undefined ? [] : ((parse(text) as Ledger).passed ?? [])
+  }
+
   /** True when somebody vouched for the machine at some moment since then, and it had not answered: by word, or in either way. */
-  #vouched(machine: Machine, sinceMs: number, how: 'word' | 'any'): boolean {
+  vouched(machine: Machine, sinceMs: number, how: 'word' | 'any'): boolean {
     return this.#ledgersSince(machine, sinceMs).some(
       ({ down }) => down !== undefined && down.answered !== true && (how === 'any' || down.how === how),
     )
@@ -142,8 +156,9 @@ export class Oracle {
         each => each.uuid === qemu.uuid && each.managedSave && each.savedMs < decidedMs,
       )
       if (rival !== undefined && (this.#pairs.has(pairOf(qemu, rival)) || this.#wokeUp(qemu, rival))) continue
+      if (rival !== undefined && this.#world.passes?.excuses(qemu, rival)) continue
       // Nobody can see what is saved on a machine that is off, or is said to be.
-      const vouched = this.#vouched(machine, decidedMs, rival === undefined ? 'any' : 'word')
+      const vouched = this.vouched(machine, decidedMs, rival === undefined ? 'any' : 'word')
       if ((rival !== undefined || saved !== undefined) && !vouched && rival?.incoming !== true)
         this.fail(
           'two writers',
@@ -181,6 +196,11 @@ export class Oracle {
       this.#world.tell(() => `(a person's doing: ${seat(newer)} and ${seat(older)} write the same disk now)`)
       return
     }
+    if (this.#world.passes?.excuses(newer, older)) {
+      this.unguarded++
+      this.#world.tell(() => `(without a watchdog: ${seat(newer)} and ${seat(older)} write the same disk now)`)
+      return
+    }
     const where = `${newer.name} on ${newer.machine.name} and ${older.name} on ${older.machine.name}`
     this.fail('two writers', `${where} write ${newer.disks.find(disk => older.disks.includes(disk)) ?? 'as one uuid'}`)
   }
@@ -199,7 +219,7 @@ export class Oracle {
 
   /** A person vouched for the other's machine, or one that it came from, which was not off or did not stay so. */
   #reliedOnWord({ cause }: Qemu, { machine, before }: Qemu): boolean {
-    const wrong = [machine, ...before].some(each => this.#vouched(each, cause.decidedMs, 'word'))
+    const wrong = [machine, ...before].some(each => this.vouched(each, cause.decidedMs, 'word'))
     return cause.run !== undefined && wrong
   }
 
@@ -209,7 +229,7 @@ export class Oracle {
     // Moved since, it is still where nobody could see what would wake up when it was started.
     const since = Math.min(other.cause.decidedMs, other.first.decidedMs)
     const unforeseen = !this.#ledgersSince(machine, since).some(({ down }) => foretells(down, one.uuid))
-    return startedItself(one) && machine.bootedMs > since && unforeseen && this.#vouched(machine, since, 'any')
+    return startedItself(one) && machine.bootedMs > since && unforeseen && this.vouched(machine, since, 'any')
   }
 
   /** Notes a breach. */
@@ -232,7 +252,7 @@ export class Oracle {
   /** A full scan that heard every node must have seen what ran twice all along. */
   #scanned(run: Run, report: Report): void {
     if (report.exit !== exitStatus.done) return
-    const heard = this.#world.machines.filter(machine => !this.#vouched(machine, run.startedMs, 'any'))
+    const heard = this.#world.machines.filter(machine => !this.vouched(machine, run.startedMs, 'any'))
     const running = heard.flatMap(({ qemus }) => qemus).filter(each => writes(each) && each.listed)
     const steady = running.filter(({ sinceMs }) => sinceMs < run.startedMs)
     const twice = steady.find(one => steady.some(other => other !== one && other.uuid === one.uuid))
@@ -245,7 +265,8 @@ export class Oracle {
     const run = this.runs.get(pid)
     const [verb = '', uuid = ''] = words
     run?.effects.push({ verb, uuid, node: machine.name, atMs: this.#world.scheduler.nowMs })
-    const victim = verb === 'destroy' && run?.words[1] !== 'stop' ? machine.qemu(uuid) : undefined
+    const isAsked = run?.words[1] === 'stop' || (run?.words[0] === 'lease' && this.#world.passes?.has(uuid, machine))
+    const victim = verb === 'destroy' && !isAsked ? machine.qemu(uuid) : undefined
     if (victim?.state === 'running') this.fail('killed', `${seat(victim)} ran, and nobody had asked to stop it`)
   }
 
@@ -255,7 +276,9 @@ export class Oracle {
   }
 
   #judge(run: Run, report: Report): void {
-    const effect = run.effects.find(each => each.verb !== 'dumpxml' && !isTold(report, each))
+    const effect = run.effects.find(
+      each => each.verb !== 'dumpxml' && !isTold(report, each) && !isReported(report, each),
+    )
     if (report.exit === exitStatus.refused && effect !== undefined)
       this.#false(run, `refused, but ${effect.verb} was carried out on ${effect.node}`)
     for (const result of report.results ?? []) this.#judgeStep(run, result)
@@ -308,6 +331,7 @@ const VERBS: Readonly<Partial<Record<Step['step'], string>>> = {
   createDomain: 'create',
   shutdownDomain: 'shutdown',
   destroyDomain: 'destroy',
+  destroyCopy: 'destroy',
   suspendDomain: 'suspend',
   resumeDomain: 'resume',
   migrateDomain: 'migrate',
@@ -336,7 +360,7 @@ function wasWokenSince({ cause, reason }: Qemu, other: Qemu): boolean {
 }
 
 /** Its machine booted, and it is set to autostart there: nobody had decided anything before. */
-function startedItself({ cause, bornMs }: Qemu): boolean {
+export function startedItself({ cause, bornMs }: Qemu): boolean {
   return bornMs > 0 && cause.decidedMs >= bornMs
 }
 
@@ -360,6 +384,13 @@ function shares(one: Qemu, other: Qemu): boolean {
 /** What a command put right of an earlier one before it was refused itself stands among its notes. */
 function isTold({ messages }: Report, { node }: Run['effects'][number]): boolean {
   return messages.some(({ text }) => text.includes(` on ${node}`) && /: (done|asked|failed|unknown)/.test(text))
+}
+
+/** A lock manager's no, below libvirt, is a refusal although libvirt was asked. */
+function isReported({ results = [] }: Report, { verb, node }: Run['effects'][number]): boolean {
+  return results.some(
+    ({ step, outcome, text }) => outcome === 'failed' && VERBS[step] === verb && text.includes(` ${node}`),
+  )
 }
 
 const PAUSED: Readonly<Record<number, string>> = {

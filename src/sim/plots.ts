@@ -263,6 +263,50 @@ const wrongTurn: Plot = ({ random, stage: [one, two, three], domain }) => [
   at(9000 + random.between(5, 400), { kind: 'alias', node: two, leadsTo: three, forMs: 5000 }),
 ]
 
+/** A node falls silent, more or less dead; what ran there is started past it by its leases; it comes back. */
+const silentNode: Plot = ({ random, setting, nodes, stage: [one, two, three], domain }) => {
+  const forMs = random.between(110_000, 170_000)
+  const silence: Action = { kind: 'isolate', node: one, forMs }
+  const killed: Action = { kind: 'killSanlock', node: one, forMs: 1e9 }
+  const trouble = random.pick<readonly Scene[]>([
+    [at(8000, { kind: 'crash', node: one, forMs })],
+    [at(8000, { kind: 'freeze', host: one, forMs, suspended: random.chance(0.5) })],
+    [at(8000, silence)],
+    [at(8000, silence), at(random.between(5000, 12_000), killed)],
+    [at(8000, silence), at(random.between(5000, 12_000), killed)],
+    [at(8000, silence), at(random.between(9000, 60_000), { kind: 'crash', node: one, forMs: 2000 })],
+  ])
+  const early = random.pick<readonly Scene[]>([
+    [],
+    [],
+    [havirt(5000, two, 'node scan')],
+    [havirt(5000, two, 'lease status')],
+  ])
+  const standing = random.pick<readonly Scene[]>([
+    [],
+    [],
+    [],
+    [person(random.between(4000, 7500), one, `suspend ${domain}`)],
+  ])
+  const host = random.pick(['desk', two, three])
+  const cutOff = random.chance(0.15) ? { killAfter: 60 + random.below(120) } : {}
+  const other = random.pick(setting.domains).name
+  return [
+    ...brought(domain, one),
+    ...early,
+    ...standing,
+    ...trouble,
+    at(random.between(9000, 14_000), { kind: 'havirt', host, words: ['domain', 'start', domain, two], ...cutOff }),
+    ...(random.chance(0.1) ? [at(random.between(60_000, 100_000), { kind: 'interrupt', host })] : []),
+    havirt(random.between(60_000, forMs), random.pick(nodes), `domain start ${domain} ${three}`),
+    havirt(forMs + random.between(8000, 20_000), 'desk', `domain start ${other} ${one}`),
+    person(forMs + random.between(8000, 20_000), one, `resume ${domain}`),
+    havirt(forMs + random.between(20_000, 30_000), two, random.pick(['lease reconcile', 'node scan'])),
+    havirt(forMs + random.between(30_000, 40_000), three, `domain migrate ${domain} ${one}`),
+    havirt(forMs + random.between(40_000, 50_000), 'desk', 'lease reconcile'),
+  ]
+}
+
 const PLOTS = {
   sameMoment: [5, sameMoment],
   lastRoom: [3, lastRoom],
@@ -278,6 +322,8 @@ const PLOTS = {
   maintenance: [2, maintenance],
   lostCommand: [3, lostCommand],
   wrongTurn: [2, wrongTurn],
+  // Only where leases are on, by their own chance.
+  silentNode: [0, silentNode],
 } as const satisfies Readonly<Record<string, readonly [number, Plot]>>
 
 export type PlotName = keyof typeof PLOTS

@@ -6,7 +6,8 @@ import { begins } from './owner.ts'
 import type { Cause } from './qemu.ts'
 import { type Host, Life, type Scheduler } from './scheduler.ts'
 
-const EPOCH_MS = Date.UTC(2026, 0, 1)
+/** What every wall clock says when a run begins. */
+export const EPOCH_MS = Date.UTC(2026, 0, 1)
 /** As with Node.js: no timer is shorter. */
 const SHORTEST_MS = 1
 

@@ -30,6 +30,9 @@ export interface Stats {
   cuts: number
   takeOvers: number
   excused: number
+  /** Starts past a silent node. */
+  passed: number
+  unguarded: number
 }
 
 export interface Verdict {
@@ -60,6 +63,7 @@ function startAll(world: World, schedule: Schedule): void {
   const random = subStream(schedule.seed, -1)
   world.havirt(desk, ['node', 'scan'], random)
   for (const { name } of world.machines) world.havirt(desk, ['node', 'maintenanceoff', name], random)
+  if (world.passes !== undefined) world.havirt(desk, ['lease', 'reconcile'], random)
   const attempt = (name: string, left: number) => {
     if (left === 0 || isActive(world, name) || obstacleTo(world, name)) return
     world.havirt(desk, ['domain', 'start', name, '--auto'], random, 0, ({ report }: Run) => {
@@ -95,6 +99,11 @@ function judgeMarks(world: World): void {
   const uuids = machines.flatMap(({ qemus }) => qemus.map(({ uuid }) => uuid))
   if (marked !== undefined && new Set(uuids).size === uuids.length && oracle.problems.length === 0)
     oracle.fail('not live', `${marked.name} is still confirmed down, although it answered`)
+  for (const { name, qemus } of machines) {
+    const gone = oracle.passedOn(name).find(each => qemus.every(({ uuid }) => uuid !== each.uuid))
+    if (gone !== undefined && oracle.problems.length === 0)
+      oracle.fail('not live', `${name} still counts as passed, although nothing is left there of ${gone.domain}`)
+  }
 }
 
 function isCalledDown({ share }: World, node: string): boolean {
@@ -107,7 +116,7 @@ function hasRoom(world: World, name: string): boolean {
   const needed = world.domainOf(name)?.memoryMiB ?? 0
   return world.machines.some(({ name: node, memoryMiB, qemus }) => {
     // What is back, and has what runs elsewhere, too, receives nothing.
-    if (isCalledDown(world, node)) return false
+    if (isCalledDown(world, node) || world.oracle.passedOn(node).length > 0) return false
     const held = qemus.reduce((sum, { domain }) => sum + domain.memoryMiB, keptFor(world, node))
     return held + needed <= memoryMiB - reservedMemoryMiB
   })
@@ -163,5 +172,7 @@ function statsOf(world: World, schedule: Schedule): Stats {
     cuts: schedule.items.filter(({ action }) => action.kind === 'cut').length,
     takeOvers: world.takeOvers(),
     excused: world.oracle.excused,
+    passed: world.passes?.count ?? 0,
+    unguarded: world.oracle.unguarded,
   }
 }

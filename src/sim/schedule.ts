@@ -3,6 +3,7 @@
 import { type Random, subStream } from '../core/random.ts'
 import type { Action } from './actions.ts'
 import { makePlot, type PlotName } from './plots.ts'
+import type { LeaseSetting } from './sanlock.ts'
 import type { DomainSpec, Setting } from './world.ts'
 
 /** One item; `id` keeps its luck when others are taken away. */
@@ -30,7 +31,11 @@ const UUIDS = {
 /** About 50 things that happen in a few minutes on 3 to 5 nodes; with `plot`, half of them are about that. */
 export function makeSchedule(seed: number, plot?: PlotName): Schedule {
   const random = subStream(seed, -3)
-  const setting = makeSetting(random)
+  // Whether there are leases, and what happens about them, has a stream of its own: it changes nothing where there are none.
+  const chance = subStream(seed, -5)
+  const plain = makeSetting(random)
+  const setting =
+    plot === 'silentNode' || chance.chance(1 / 8) ? { ...plain, leases: makeLeases(chance, plain.nodes) } : plain
   const temper = { ...makeTemper(random), ...(plot === undefined ? {} : { plots: 0.5 }) }
   const count = 40 + random.below(20)
   const items: Item[] = []
@@ -40,14 +45,18 @@ export function makeSchedule(seed: number, plot?: PlotName): Schedule {
   while (items.length < count) {
     atMs += random.chance(temper.haste) ? random.between(0, 300) : random.between(300, 9000)
     if (random.chance(temper.plots)) {
-      for (const { afterMs, action } of makePlot(random, setting, knownDomain(random, setting, temper), plot))
-        add(afterMs, action)
+      const scenes = makePlot(random, setting, knownDomain(random, setting, temper), plot)
+      for (const { afterMs, action } of scenes) add(afterMs, action)
+      // It takes minutes, and comes to nothing where another begins meanwhile.
+      if (plot === 'silentNode') atMs += Math.max(...scenes.map(({ afterMs }) => afterMs))
       continue
     }
     const action = makeAction(random, setting, temper)
     add(0, action)
     for (const { afterMs, action: next } of followers(random, setting, temper, action)) add(afterMs, next)
   }
+  if (setting.leases !== undefined)
+    for (const each of leaseScenes(chance, setting, atMs)) add(each.afterMs - atMs, each.action)
   return { seed, setting, items, endMs: Math.round(Math.max(...items.map(item => item.atMs)) + 5000) }
 }
 
@@ -104,6 +113,35 @@ function makeSetting(random: Random): Setting {
     lateness: random.pick([0, 0, 0.3, 0.6]),
     clocks: makeClocks(random, nodes),
   }
+}
+
+/** Most allow to go past a silent node; some have nodes without a watchdog. */
+function makeLeases(random: Random, nodes: number): LeaseSetting {
+  const all = Array.from({ length: nodes }, (_, at) => at)
+  const some = () => all.filter(() => random.chance(0.5))
+  return {
+    passUnreachable: random.chance(0.8),
+    passWithoutWatchdog: random.chance(0.5),
+    noWatchdog: random.pick([() => [], () => all, some])(),
+  }
+}
+
+/** What happens about leases at any time until then. */
+function leaseScenes(random: Random, setting: Setting, untilMs: number): Follower[] {
+  const nodes = Array.from({ length: setting.nodes }, (_, at) => `node${at + 1}`)
+  const typed = (...words: string[]): Action => ({ kind: 'havirt', host: random.pick([...nodes, 'desk']), words })
+  const any = (action: Action): Follower => ({ afterMs: random.between(0, untilMs), action })
+  const kill = () => any({ kind: 'killSanlock', node: random.pick(nodes), forMs: random.between(1000, 90_000) })
+  // In the middle of everything it comes to little.
+  const beginsMs = random.chance(0.3) ? random.between(0, untilMs / 2) : untilMs + 60_000
+  const plot = makePlot(random, setting, random.pick(setting.domains.slice(0, 3)).name, 'silentNode')
+  return [
+    any(typed('lease', 'status')),
+    any(typed('lease', 'reconcile')),
+    any(typed('node', 'scan')),
+    ...(random.chance(0.5) ? [kill()] : []),
+    ...plot.map(({ afterMs, action }) => ({ afterMs: beginsMs + afterMs, action })),
+  ]
 }
 
 /** Half of all clusters have clocks that nobody sets. */

@@ -60,6 +60,7 @@ const writers: Writers = {
   clock: ({ host, offsetMs }) => `${host}: the wall clock jumps to ${offsetMs / 1000} s off`,
   alias: ({ node, leadsTo, forMs }) => `${node}: its alias leads to ${leadsTo}${during(forMs)}`,
   breakFence: ({ node, forMs = FOREVER_MS }) => `${node}: its fence device is broken${during(forMs)}`,
+  killSanlock: ({ node, forMs }) => `${node}: sanlock is killed${during(forMs)}`,
   sulkFence: ({ node }) => `${node}: its fence device fails when there is no power to cut`,
 }
 
@@ -122,6 +123,7 @@ const readers: readonly (readonly [RegExp, (groups: Groups) => Action | Action[]
     about('libvirtd restarts(?<forgets> and forgets a QEMU)?$'),
     each => ({ kind: 'restartLibvirtd', node: hostIn(each), forgets: each['forgets'] !== undefined }),
   ],
+  [about(`sanlock is killed${FOR}`), each => ({ kind: 'killSanlock', node: hostIn(each), forMs: forMsIn(each) })],
   [about(`libvirtd hangs${FOR}`), each => ({ kind: 'hangLibvirtd', node: hostIn(each), forMs: forMsIn(each) })],
   [about('every virsh is killed$'), each => ({ kind: 'killVirsh', node: hostIn(each) })],
   [about('every havirt is killed$'), each => ({ kind: 'killHavirt', host: hostIn(each) })],

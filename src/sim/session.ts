@@ -78,6 +78,7 @@ export class SimSession {
     if (typeof answer === 'object') {
       if (answer.is.seen.hostUuid !== this.#record.hostUuid) return this.#stranger(answer.is.seen.hostUuid)
       this.#heardTo = Math.max(this.#heardTo, answer.is.events)
+      this.#world.passes?.heard(this.#process.pid, machine)
       return answer.is.seen
     }
     this.#close()
@@ -206,6 +207,8 @@ const WORDS = {
 
 const NONE: readonly string[] = []
 const NO_PATHS: ReadonlyMap<string, PathFacts> = new Map()
+const PROCESSES = { processes: true } as const
+const NOTHING_MORE = {}
 const NO_DEVICES: ReadonlyMap<string, boolean> = new Map()
 
 function snapshot(machine: Machine, inquiry: Inquiry | undefined, world: World): UpNode {
@@ -223,6 +226,7 @@ function snapshot(machine: Machine, inquiry: Inquiry | undefined, world: World):
     paths: inquiry === undefined ? NO_PATHS : world.pathFacts(pathsOf(inquiry, domains)),
     devices: NO_DEVICES,
     hostCpu: '<cpu/>',
+    ...(inquiry?.processes === true ? PROCESSES : NOTHING_MORE),
   }
 }
 

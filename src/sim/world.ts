@@ -1,4 +1,5 @@
 /** One simulated cluster: machines, cables, the share, operators' processes, and the oracle that watches them. */
+import type { Config } from '../core/config.ts'
 import type { Domain } from '../core/domain.ts'
 import { diskIdentity, exclusiveDisks } from '../core/domain-xml.ts'
 import type { NodeRecord, PathFacts } from '../core/node.ts'
@@ -10,16 +11,18 @@ import { refuseStranger } from '../store/home.ts'
 import type { Owner } from '../store/owner.ts'
 import { StoreError } from '../store/store.ts'
 import type { Channel } from './channel.ts'
-import { HOME, SimDefinitions, simConfig, simHome } from './home.ts'
+import { configWith, HOME, SimDefinitions, simConfig, simHome } from './home.ts'
 import { Libvirt, type Virsh } from './libvirtd.ts'
 import { type Call, Machine } from './machine.ts'
 import { Network } from './network.ts'
 import { SimNodes } from './nodes.ts'
 import { Oracle, type Run } from './oracle.ts'
 import { begins, ownerOf } from './owner.ts'
+import { Passes } from './passes.ts'
 import { SimProcess } from './process.ts'
 import { beginAnew } from './quick-crypto.ts'
 import { reportText } from './report-text.ts'
+import { type LeaseSetting, Lockspace, Sanlock } from './sanlock.ts'
 import { Host, Scheduler } from './scheduler.ts'
 import { Share, SimStore } from './store.ts'
 import { type DiskSpec, definitionOf, definitionXml } from './texts.ts'
@@ -47,6 +50,8 @@ export interface Setting {
   readonly lateness: number
   /** What the wall clock of each host is off, by name. */
   readonly clocks: Readonly<Record<string, number>>
+  /** Absent: libvirt takes no leases. */
+  readonly leases?: LeaseSetting
 }
 
 /** True identities of path names: two names of one LUN. */
@@ -68,6 +73,9 @@ export class World {
   readonly share: Share
   readonly libvirt: Libvirt
   readonly oracle: Oracle
+  /** Who was started past whom; where leases are on. */
+  readonly passes: Passes | undefined
+  readonly #config: Config
   readonly channels = new Set<Channel>()
   readonly #lateness: number
   /** Nothing breaks any more. */
@@ -91,9 +99,12 @@ export class World {
     bootCount = 0
     this.#lateness = setting.lateness
     this.oracle = new Oracle(this)
+    this.passes = setting.leases === undefined ? undefined : new Passes(this, setting.leases)
+    this.#config = configWith(setting.leases)
     this.libvirt = new Libvirt(this)
     this.network = new Network(this.scheduler, setting.nodes + 2)
     this.machines = Array.from({ length: setting.nodes }, (_, at) => new Machine(this, `node${at + 1}`, at, MEMORY_MIB))
+    if (setting.leases !== undefined) this.#setUp(setting.leases)
     const desk = new Host('desk', setting.nodes)
     for (const host of [...this.machines, desk]) this.hosts.set(host.name, host)
     this.share = new Share(new Host('nas', setting.nodes + 1), this.network, this.scheduler)
@@ -108,6 +119,13 @@ export class World {
     this.#log = log
     for (const machine of this.machines)
       for (const { name } of machine.qemus) this.tell(() => `${machine.name}: QEMU of ${name} runs`)
+  }
+
+  /** sanlock runs on all of them, and has joined. */
+  #setUp({ noWatchdog }: LeaseSetting): void {
+    const lockspace = new Lockspace()
+    for (const machine of this.machines)
+      machine.sanlock = new Sanlock(machine, lockspace, !noWatchdog.includes(machine.index))
   }
 
   #populate({ name, uuid, autostart, definedOn, runsOn }: DomainSpec): void {
@@ -268,6 +286,8 @@ export class World {
       machine.fenceBroken = false
       machine.powerOn(random)
       machine.unhang()
+      machine.sanlock?.start()
+      if (machine.libvirtd === 'up') machine.sanlock?.rejoin(() => undefined)
     }
   }
 
@@ -356,7 +376,7 @@ export class World {
 
   #parts(process: SimProcess): Parts {
     const store = new SimStore(this.share, process)
-    const home = simHome(this.share, store, this.definitions)
+    const home = simHome(this.share, store, this.definitions, this.#config)
     const { host } = process
     return {
       home,

@@ -25,6 +25,7 @@ describe('a script', () => {
 
   const rare: Action[] = [
     { kind: 'killHavirt', host: 'desk' },
+    { kind: 'killSanlock', node: 'node2', forMs: 60_000 },
     { kind: 'unmount', node: 'node2', forMs: 30_000 },
     { kind: 'sulkFence', node: 'node1' },
     { kind: 'breakFence', node: 'node1' },

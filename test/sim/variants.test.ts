@@ -17,7 +17,7 @@ async function catches({ within, plot, scenario }: Variant, edits: readonly Edit
 
 async function shows(scenario: string, edits: readonly Edit[]): Promise<void> {
   const { status, text } = await simulate(['--scenario', join(SCENARIOS, scenario)], edits)
-  expect(text).toMatch(/\*\*\* (two writers|killed)/)
+  expect(text).toMatch(/\*\*\* (two writers|killed|past a node|left over)/)
   expect(status).toBe(1)
 }
 

@@ -37,6 +37,12 @@ const edit = (file: string, find: string, replace: string): Edit => ({ file, fin
 /** The guard does not ask on the target whether the domain still waits for its migration. */
 const UNASKED = edit('execute/work.ts', "one.step === 'destroyDomain' && one.waits === true ?", 'one === undefined ?')
 
+/** Whoever has the lease of a disk, and whether anybody has it, is no matter. */
+const FREE = [
+  edit('core/lease-pass.ts', 'if (record.timestamp === 0) return `the', 'if (record.timestamp < 0) return `the'),
+  edit('core/invariants.ts', 'record.timestamp > 0 &&', 'record.timestamp >= 0 &&'),
+] as const
+
 /** Each is caught. */
 export const variants: readonly Variant[] = [
   {
@@ -429,10 +435,77 @@ export const variants: readonly Variant[] = [
     within: 1000,
     edits: [edit('execute/work.ts', "outcome: 'unknown',\n    detail", "outcome: 'done',\n    detail")],
   },
+  {
+    why: 'a free lease lets a start past a silent node',
+    within: 1,
+    scenario: 'paused-domain-on-a-silent-node',
+    edits: [...FREE],
+  },
+  {
+    why: 'sanlock is not waited for',
+    within: 200,
+    plot: 'silentNode',
+    edits: [edit('execute/lease.ts', "return seen?.state === 'dead' &&", "return seen?.state !== 'live' &&")],
+  },
+  {
+    why: 'a node that renews its lease counts as dead',
+    within: 1,
+    scenario: 'silent-node-that-still-renews',
+    edits: [
+      edit('execute/lease.ts', 'if (record.timestamp !== first)', 'if (first === undefined)'),
+      edit('execute/lease.ts', "return seen?.state === 'dead' &&", 'return seen !== undefined &&'),
+    ],
+  },
+  {
+    why: 'without a watchdog it passes all the same',
+    within: 200,
+    plot: 'silentNode',
+    edits: [
+      edit(
+        'core/lease-pass.ts',
+        'if (!sighting.watchdog && !config.lease.passWithoutWatchdog)',
+        'if (config === undefined)',
+      ),
+      edit('core/invariants.ts', 'sighting?.watchdog === true ||', 'sighting !== undefined ||'),
+    ],
+  },
+  {
+    why: 'a node that was passed receives domains before what is left is gone',
+    within: 1,
+    scenario: 'copy-found-on-a-passed-node',
+    edits: [
+      edit('core/placement.ts', '...(passed.length === 0 ?', '...(passed.length >= 0 ?'),
+      edit('core/invariants.ts', '...(passed.length === 0\n', '...(passed.length >= 0\n'),
+    ],
+  },
 ]
 
 /** Other layers are enough. */
 export const covered: readonly Covered[] = [
+  {
+    why: 'a domain that was paused when last seen is passed',
+    by: 'what is free proves nothing, and a paused domain has given its leases back',
+    within: 300,
+    plot: 'silentNode',
+    edits: [
+      edit(
+        'core/lease-pass.ts',
+        "if (seen.state !== 'running')",
+        "if (seen.state !== 'running' && seen.state !== 'paused')",
+      ),
+      edit(
+        'core/lease-pass.ts',
+        'if (seen.without !== undefined)',
+        "if (seen.without !== undefined && seen.state !== 'paused')",
+      ),
+      edit(
+        'core/invariants.ts',
+        "seen?.state === 'running' && seen.without === undefined",
+        "(seen?.state === 'running' && seen.without === undefined) || seen?.state === 'paused'",
+      ),
+    ],
+    layer: [...FREE],
+  },
   {
     why: 'the guard takes no lock',
     by: 'whoever takes over waits until libvirtd shows nothing of a lost start',
