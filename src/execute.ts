@@ -81,10 +81,23 @@ export async function executeSteps(
       ...(outcome.detail === undefined ? {} : { detail: outcome.detail }),
     })
   }
+  await takeBackUnstarted(workOf(parts, claim, records, []), steps, results)
   const exit = exitOf(results)
   // Nothing was done, and a lock manager said no: that is a refusal like any other.
   const status = refused && exit === exitStatus.failed ? exitStatus.refused : exit
   return { exit: twice ? exitStatus.twice : status, results, messages }
+}
+
+/** Past a node that was waited for, and then certainly not started: the mark there goes again. Of an unknown end it stays. */
+async function takeBackUnstarted(work: Work, steps: readonly Step[], results: readonly StepResult[]): Promise<void> {
+  const waited = steps.some((one, at) => one.step === 'awaitHostDead' && results[at]?.outcome === 'done')
+  const create = steps.findIndex(one => one.step === 'createDomain')
+  const outcome = results[create]?.outcome
+  const one = steps[create]
+  if (!waited || one?.step !== 'createDomain' || (outcome !== 'failed' && outcome !== 'not executed')) return
+  await takeBack(work, one).catch(error => {
+    if (!(error instanceof StoreError)) throw error
+  })
 }
 
 function nameOf(one: Step) {
@@ -137,30 +150,22 @@ function executeStep(work: Work, one: Step): Promise<Outcome> {
 }
 
 const executors: Executors = {
-  createDomain: async (work, args, one) => {
-    const definition = await work.parts.home.definitions.read(args.domain)
-    if (definition?.sha256 !== args.sha256) return failed(`${args.definition} changed after it was planned`)
-    const end = await endOn(work, args.node, args.uuid)
-    if (end !== 'absent')
-      return failed(
-        end === undefined ? `${args.node} no longer answers` : `${args.domain} is already active on ${args.node}`,
-      )
-    const outcome = await finish(work, one, args, await send(work, one, definition.text))
-    if (outcome.outcome === 'failed') await takeBack(work, args)
-    return outcome
-  },
+  createDomain: (work, args, one) => create(work, args, one),
   shutdownDomain: (work, args, one) => onActive(work, args, one),
   awaitShutOff: async (work, args) => awaitShutOff(work, args),
   awaitHostDead: (work, args) => awaitHostDead(work, args),
   destroyCopy: async (work, args, one) => {
     const end = await endOn(work, args.node, args.uuid)
     if (end === undefined) return failed(`${args.node} no longer answers`)
-    const outcome: Outcome =
-      end === 'absent'
-        ? { outcome: 'done', detail: 'it was gone already' }
-        : await outcomeOf(work, args.node, one, await send(work, one))
-    if (outcome.outcome === 'done') await forget(work.parts, args.node, args.uuid)
+    // libvirt's word alone: a look that includes the processes there forgets the mark.
+    if (end === 'absent') return { outcome: 'done', detail: 'it was gone already' }
+    const outcome = await outcomeOf(work, args.node, one, await send(work, one))
+    if (outcome.outcome === 'done') await forget(work, args)
     return outcome
+  },
+  acquitCopy: async (work, args) => {
+    await forget(work, args)
+    return { outcome: 'done' }
   },
   destroyDomain: (work, args, one) => onActive(work, args, one),
   rebootDomain: (work, args, one) => onActive(work, args, one),
@@ -188,6 +193,17 @@ const executors: Executors = {
     await work.parts.home.records.writeDomain(args.domain, { manual: args.manual })
     return { outcome: 'done' }
   },
+}
+
+async function create(work: Work, args: StepArgs['createDomain'], one: Step): Promise<Outcome> {
+  const definition = await work.parts.home.definitions.read(args.domain)
+  if (definition?.sha256 !== args.sha256) return failed(`${args.definition} changed after it was planned`)
+  const end = await endOn(work, args.node, args.uuid)
+  if (end !== 'absent')
+    return failed(
+      end === undefined ? `${args.node} no longer answers` : `${args.domain} is already active on ${args.node}`,
+    )
+  return finish(work, one, args, await send(work, one, definition.text))
 }
 
 /** A command on a domain that must be active where the plan saw it. */

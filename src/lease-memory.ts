@@ -14,6 +14,12 @@ import { StoreError } from './store/store.ts'
 export async function withLeases(parts: Parts, cluster: Cluster, doubts: readonly string[]): Promise<Cluster> {
   const silent = unknownNodes(cluster)
   if (!cluster.config.lease.passUnreachable || silent.length === 0) return cluster
+  return withLeaseKnowledge(parts, cluster, doubts)
+}
+
+/** The cluster with what leases say now, and what is remembered of those of silent nodes. */
+export async function withLeaseKnowledge(parts: Parts, cluster: Cluster, doubts: readonly string[]): Promise<Cluster> {
+  const silent = unknownNodes(cluster)
   const [{ cluster: _, ...leases }, sightings] = await Promise.all([
     leaseFacts(parts, cluster),
     Promise.all(silent.map(async ({ name }) => [name, await parts.home.records.leaseSighting(name)] as const)),
@@ -64,13 +70,18 @@ function sightingOf(facts: HeldNow, node: string): LeaseSighting | undefined {
   )
   const domains = seen.domains
     .filter(({ active }) => active)
-    .map(({ uuid, name, state, definition }): [string, SightedDomain] => {
+    .map(({ uuid, name, state, definition, autostart }): [string, SightedDomain] => {
       const paths = bare.get(name)
       const without =
         definition === undefined ? 'its disks could not be read' : paths === undefined ? undefined : paths.join(', ')
-      return [uuid, { name, state, ...(without === undefined ? {} : { without }) }]
+      return [
+        uuid,
+        { name, state, ...(without === undefined ? {} : { without }), ...(autostart ? { autostart: true } : {}) },
+      ]
     })
+  const nodeId = facts.cluster.nodes.get(node)?.record.id ?? ''
   return {
+    nodeId,
     hostId: lockspace?.hostId ?? 0,
     generation: lockspace?.generation ?? 0,
     watchdog: leases.sanlock?.watchdog === true && leases.wdmd,

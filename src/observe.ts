@@ -1,6 +1,6 @@
 /** Observing: what the nodes show, joined with what is written down, as one immutable `Cluster`. */
 import { type Cluster, type Observed, presentTwice, reconciledNodes } from './core/cluster.ts'
-import type { Ledger } from './core/ledger.ts'
+import type { Ledger, Passed } from './core/ledger.ts'
 import { isPresent, type Node, type NodeRecord, type SilentNode, type UpNode } from './core/node.ts'
 import type { Look } from './nodes/nodes.ts'
 import type { Inquiry } from './nodes/session.ts'
@@ -55,7 +55,10 @@ async function lapse(
   const changed = new Map(nodes)
   for (const node of answering) {
     const gone = gonePassed(node)
-    const lapsed = (ledger: Ledger) => withoutPassed(withoutDown(ledger, reconciled.includes(node.name)), gone)
+    // What somebody wrote down since this look is not what it saw.
+    const isGone = (each: Passed) =>
+      gone.some(({ uuid, since, by }) => each.uuid === uuid && each.since === since && each.by === by)
+    const lapsed = (ledger: Ledger) => withoutPassed(withoutDown(ledger, reconciled.includes(node.name)), isGone)
     const written = parts.home.records.changeLedger(node.name, lapsed).then(() => parts.claims.unpark(node.name))
     await written.catch(error => (error instanceof StoreError ? undefined : Promise.reject(error)))
     const ledger = lapsed(node.ledger)
@@ -66,16 +69,14 @@ async function lapse(
 }
 
 /** Domains that were started past the node while it was silent, and of which it answers now that nothing is left. */
-function gonePassed({ ledger: { passed = [] }, seen }: Node): string[] {
+function gonePassed({ ledger: { passed = [] }, seen }: Node): Passed[] {
   if (passed.length === 0 || seen.state !== 'up' || seen.processes !== true) return []
-  return passed.flatMap(({ uuid, domain }) =>
-    seen.domains.some(each => isPresent(each) && (each.uuid === uuid || each.name === domain)) ? [] : [uuid],
-  )
+  return passed.filter(({ uuid }) => !seen.domains.some(each => isPresent(each) && each.uuid === uuid))
 }
 
 /** The ledger without those of them; what is left of others still has to go. */
-export function withoutPassed({ passed = [], ...rest }: Ledger, gone: readonly string[]): Ledger {
-  const left = passed.filter(({ uuid }) => !gone.includes(uuid))
+export function withoutPassed({ passed = [], ...rest }: Ledger, isGone: (each: Passed) => boolean): Ledger {
+  const left = passed.filter(each => !isGone(each))
   return left.length === 0 ? rest : { ...rest, passed: left }
 }
 

@@ -13,7 +13,7 @@ import type { Plan } from './core/plan/plan.ts'
 import { type Refusal, refuse, refuseSilent } from './core/refusal.ts'
 import { arrivalOf, nodesOf, type Step } from './core/step.ts'
 import { type Execution, executeSteps, type Interrupt } from './execute.ts'
-import { rememberLeases, withLeases } from './lease-memory.ts'
+import { rememberLeases, withLeaseKnowledge, withLeases } from './lease-memory.ts'
 import { powerProblem } from './nodes/fence.ts'
 import { guardComment } from './nodes/guard.ts'
 import type { Nodes } from './nodes/nodes.ts'
@@ -52,6 +52,8 @@ export interface DomainChange {
   inquire?(cluster: Cluster): ReadonlyMap<string, Inquiry>
   /** It may go past nodes that do not answer, by leases, where that is allowed. */
   readonly passes?: true
+  /** It judges by leases what is left on a node that was passed. */
+  readonly judges?: true
   /** A migration that a dead command left under way is ended, not waited for. */
   readonly endsMigration?: true
 }
@@ -464,13 +466,22 @@ async function lookAndPlan(
   if (first.movedSince({ name: change.domain, ...(uuid === undefined ? {} : { uuid }) })) return 'again'
   const seen = new Map([...first.seen, ...second.seen])
   const looked = withReserved(withDoubts(await clusterOf(parts, records, seen), holding), reserved)
-  const cluster =
-    change.passes === true ? await withLeases(parts, looked, [...(holding?.left.unsettled.keys() ?? [])]) : looked
+  const cluster = await withWhatLeasesSay(parts, change, looked, [...(holding?.left.unsettled.keys() ?? [])])
   const plan = change.plan(cluster)
   if (holding === undefined || arrivals(plan).every(node => reserved.has(node))) return { cluster, plan }
   // Only the second look knew enough for this plan. It is checked once more, with its room reserved.
   await reserve(parts, holding.claim, cluster, arrivals(plan), reserved)
   return 'again'
+}
+
+async function withWhatLeasesSay(
+  parts: Parts,
+  change: DomainChange,
+  cluster: Cluster,
+  doubts: readonly string[],
+): Promise<Cluster> {
+  if (change.judges === true) return withLeaseKnowledge(parts, cluster, doubts)
+  return change.passes === true ? withLeases(parts, cluster, doubts) : cluster
 }
 
 /**

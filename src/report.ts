@@ -99,7 +99,13 @@ export function refusedReport(refusals: readonly Refusal[]): Report {
 }
 
 /** What is to be said of a domain that several nodes show active: by any verb that sees it, and loudly unless it is moving. */
-export function twiceMessage({ name, nodes, migrating }: Twice): Message {
+export function twiceMessage({ name, uuid, nodes, migrating }: Twice, seen?: Observed): Message {
+  const passed = nodes.find(node => seen?.nodes.get(node)?.ledger.passed?.some(each => each.uuid === uuid))
+  if (passed !== undefined && !migrating)
+    return failure(
+      `${name} IS PRESENT ON ${nodes.join(' AND ')} AT ONCE`,
+      `its disk is being destroyed: it was started elsewhere while ${passed} was dead to sanlock; end what is left there now: havirt -y lease reconcile ${passed}`,
+    )
   return migrating
     ? note(`${name} is moving between ${nodes.join(' and ')}`)
     : failure(

@@ -26,6 +26,7 @@ const commands: Commands = {
   shutdownDomain: ({ node, uuid, mode }, uri) => virsh(node, uri, 'shutdown', uuid, ...modeOption(mode)),
   awaitShutOff: () => undefined,
   awaitHostDead: () => undefined,
+  acquitCopy: () => undefined,
   destroyCopy: ({ node, uuid }, uri) => virsh(node, uri, 'destroy', uuid),
   destroyDomain: ({ node, uuid, graceful }, uri) =>
     virsh(node, uri, 'destroy', uuid, ...(graceful ? ['--graceful'] : [])),

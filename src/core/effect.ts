@@ -40,6 +40,7 @@ export function applyStep(cluster: Cluster, one: Step): Cluster {
     case 'setMaxDowntime':
     case 'saveDefinition':
     case 'awaitHostDead':
+    case 'acquitCopy':
       return cluster
   }
 }

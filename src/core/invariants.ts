@@ -41,12 +41,14 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
     case 'resumeDomain':
       return [
         ...everyNodeHeard(cluster, one.domain, []),
+        ...notLeftOver(cluster, one.node, one),
         ...activeOnlyOn(cluster, one.uuid, one.domain, one.node),
         ...nobodyElseHas(cluster, one),
       ]
     case 'migrateDomain':
       return [
         ...keepsLeases(cluster, one),
+        ...notLeftOver(cluster, one.from, one),
         ...activeOnlyOn(cluster, one.uuid, one.domain, one.from),
         ...canReceive(cluster, one),
         ...mayReceive(cluster, one.to, one.domain),
@@ -59,6 +61,7 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       return [...activeOnlyOn(cluster, one.uuid, one.domain, one.node), ...intentRecorded(one, before)]
     case 'rebootDomain':
     case 'resetDomain':
+      return [...activeOnlyOn(cluster, one.uuid, one.domain, one.node), ...notLeftOver(cluster, one.node, one)]
     case 'suspendDomain':
     case 'setMaxDowntime':
     case 'disableAutostart':
@@ -69,6 +72,8 @@ function stepViolations(cluster: Cluster, one: Step, before: readonly Step[]): V
       return mayPass(cluster, one)
     case 'destroyCopy':
       return isLeftOver(cluster, one)
+    case 'acquitCopy':
+      return isItself(cluster, one)
     case 'awaitShutOff':
     case 'saveDefinition':
     case 'recordIntent':
@@ -125,6 +130,8 @@ function mayPass(cluster: Cluster, one: Extract<Step, { step: 'awaitHostDead' }>
     [cluster.nodes.get(one.silent)?.seen.state === 'unreachable', 'it answers'],
     [leases?.doubts.has(one.silent) === false, 'a command may still be carried out there'],
     [seen?.state === 'running' && seen.without === undefined, 'it was not seen running there with all its leases'],
+    [seen?.autostart !== true, 'it starts there by itself when the node boots'],
+    [sighting?.nodeId === cluster.nodes.get(one.silent)?.record.id, 'it was another machine when it was last seen'],
     [
       sighting?.hostId === one.hostId && sighting.generation === one.generation,
       'its host id was another when it was last seen',
@@ -148,13 +155,39 @@ function watchesFolder(leases: Cluster['leases'], node: string): boolean {
   return lockspace?.state === 'joined' && lockspace.path === `${leases?.folder}/__LIBVIRT__DISKS__`
 }
 
-/** Only what was started past the node, and is left there: anything else that runs twice is for a person to judge. */
-function isLeftOver(cluster: Cluster, { domain, uuid, node }: Extract<Step, { step: 'destroyCopy' }>): Violation[] {
+/** What was started past its node has old memory there, if anything: it must neither run on nor move. */
+function notLeftOver(cluster: Cluster, node: string, { domain, uuid }: Named): Violation[] {
   const passed = cluster.nodes.get(node)?.ledger.passed?.some(each => each.uuid === uuid) === true
-  const there = heard(cluster).some(
-    ({ name, seen }) => name === node && seen.domains.some(each => each.uuid === uuid && each.active),
+  return passed ? [{ rule: 13, problem: `${domain} on ${node} may be left over` }] : []
+}
+
+/** Only what was started past the node, is left there, and is proven to be old: it runs elsewhere, or somebody else took its lease. */
+function isLeftOver(cluster: Cluster, { domain, uuid, node }: Extract<Step, { step: 'destroyCopy' }>): Violation[] {
+  const entry = cluster.nodes.get(node)?.ledger.passed?.find(each => each.uuid === uuid)
+  const has = (seen: UpNode) => seen.domains.some(each => each.uuid === uuid && each.active)
+  const there = heard(cluster).some(({ name, seen }) => name === node && has(seen))
+  const elsewhere = heard(cluster).some(({ name, seen }) => name !== node && has(seen))
+  const owners = Object.keys(entry?.taken ?? {}).map(name => cluster.leases?.files.get(name)?.record?.ownerId)
+  const taken = owners.some(owner => owner !== undefined && owner !== entry?.hostId)
+  return entry !== undefined && there && (elsewhere || taken)
+    ? []
+    : [{ rule: 13, problem: `${domain} on ${node} is not known to be left over` }]
+}
+
+/** It runs nowhere else, and each of its leases was taken at most once since, by the same host: nobody came in between. */
+function isItself(cluster: Cluster, { domain, uuid, node }: Extract<Step, { step: 'acquitCopy' }>): Violation[] {
+  const entry = cluster.nodes.get(node)?.ledger.passed?.find(each => each.uuid === uuid)
+  const taken = Object.entries(entry?.taken ?? {})
+  const alone = !heard(cluster).some(
+    ({ name, seen }) => name !== node && seen.domains.some(each => each.uuid === uuid && each.active),
   )
-  return passed && there ? [] : [{ rule: 13, problem: `${domain} on ${node} is not known to be left over` }]
+  const own = taken.every(([name, times]) => {
+    const record = cluster.leases?.files.get(name)?.record
+    return record !== undefined && record.ownerId === entry?.hostId && record.version - times <= 1
+  })
+  return entry !== undefined && taken.length > 0 && alone && own && everyNodeHeard(cluster, domain, []).length === 0
+    ? []
+    : [{ rule: 13, problem: `${domain} on ${node} may be left over, and would count as the domain itself` }]
 }
 
 /** Rule 1 in full: the name, the uuid, a saved image, and every disk that only one may write. */
@@ -291,7 +324,7 @@ function mayReceive(cluster: Cluster, node: string, domain: string): Violation[]
 /** libvirt moves a domain from one lock manager to another, or to none, without a word. */
 function keepsLeases(cluster: Cluster, { domain, from, to }: Extract<Step, { step: 'migrateDomain' }>): Violation[] {
   const [source, target] = [from, to].map(name => heard(cluster).find(each => each.name === name)?.seen.lockManager)
-  if (source === undefined || source === '' || target === undefined || source === target) return []
+  if (source === undefined || source === '' || source === target) return []
   return [{ rule: 13, problem: `${domain} would lose its leases (${source}) on ${to}` }]
 }
 

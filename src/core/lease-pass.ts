@@ -3,23 +3,27 @@
  * does not answer. The node must have been guarded when it was last seen, the domain must have run there with a lease for each disk that
  * it writes, and each of them must still be in that host's name: what is free proves nothing. Then sanlock is waited for.
  */
-import type { Cluster } from './cluster.ts'
+import { type Cluster, sightingsOf, unknownNodes } from './cluster.ts'
 import type { Domain } from './domain.ts'
 import {
   DEFAULT_IO_TIMEOUT_SECONDS,
   deadAfterSeconds,
+  folderOf,
   isGuarded,
   leasePaths,
   type NodeLeases,
   uncoverable,
 } from './lease.ts'
 import type { LeasesOfNodes } from './leases.ts'
+import type { Passed } from './ledger.ts'
 import { isConfirmedDown } from './node.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type { StepArgs } from './step.ts'
 
 /** What the store remembers of the leases of a node, as its last observation showed them. It allows nothing by itself (rule 6). */
 export interface LeaseSighting {
+  /** The node's own id: another machine may have its name by now. */
+  readonly nodeId: string
   readonly hostId: number
   readonly generation: number
   readonly watchdog: boolean
@@ -31,6 +35,8 @@ export interface SightedDomain {
   readonly state: string
   /** Why it had not a lease for each disk that it writes; absent: it had. */
   readonly without?: string
+  /** libvirt starts it there by itself when the node boots. */
+  readonly autostart?: true
 }
 
 /** What a start knows of leases when a node is silent. */
@@ -77,7 +83,8 @@ function passageOf(
   target: string,
 ): Passage | string {
   const sighting = leases.sightings.get(silent)
-  const problem = seenProblem(cluster, leases, domain, silent) ?? watcherProblem(leases.nodes.get(target), target)
+  const problem =
+    seenProblem(cluster, leases, domain, silent) ?? watcherProblem(leases.nodes.get(target), target, leases.folder)
   if (problem !== undefined || sighting === undefined) return problem ?? 'nothing is known'
   const { hostId, generation, watchdog } = sighting
   const problems = leasePaths(domain).flatMap(path => leaseProblem(leases, path, sighting, silent) ?? [])
@@ -89,13 +96,16 @@ function passageOf(
 
 /** What the node's last observation must have shown. */
 function seenProblem(
-  { config }: Cluster,
+  { config, nodes }: Cluster,
   { sightings, doubts }: LeaseKnowledge,
   domain: Domain,
   silent: string,
 ): string | undefined {
   if (doubts.has(silent)) return 'a command for it may still be carried out there'
   const sighting = sightings.get(silent)
+  const nodeId = nodes.get(silent)?.record.id
+  if (sighting !== undefined && sighting.nodeId !== nodeId)
+    return `${silent} was another machine when its leases were last seen`
   if (sighting === undefined)
     return `nobody recorded the leases of ${silent} while it answered (havirt node scan and lease status do)`
   const seen = sighting.domains[domain.uuid]
@@ -104,6 +114,7 @@ function seenProblem(
   if (seen.state !== 'running')
     return `it was ${seen.state} there when ${silent} was last seen, and only what runs holds leases`
   if (seen.without !== undefined) return `it ran there without all its leases: ${seen.without}`
+  if (seen.autostart === true) return `it was set to autostart there, and would start by itself when ${silent} boots`
   const [bare] = uncoverable(domain, 'sanlock')
   if (bare !== undefined) return `no lease covers its disk ${bare.disk}: ${bare.why}`
   if (leasePaths(domain).length === 0) return 'it writes no disk that could have a lease'
@@ -113,11 +124,10 @@ function seenProblem(
 }
 
 /** Who is to start it must watch the others itself. */
-function watcherProblem(leases: NodeLeases | undefined, target: string): string | undefined {
+function watcherProblem(leases: NodeLeases | undefined, target: string, folder: string): string | undefined {
   if (leases === undefined) return `${target} could not be asked for its leases`
-  return leases.settings.manager === 'sanlock' && isGuarded(leases)
-    ? undefined
-    : `${target} has not joined the lockspace`
+  if (leases.settings.manager !== 'sanlock' || !isGuarded(leases)) return `${target} has not joined the lockspace`
+  return folderOf(leases.settings) === folder ? undefined : `${target} has its leases in another folder than ${folder}`
 }
 
 function leaseProblem(
@@ -136,4 +146,32 @@ function leaseProblem(
   if (record.ownerGeneration !== sighting.generation || host.generation !== sighting.generation)
     return `${silent} has joined the lockspace anew since it was last seen`
   return undefined
+}
+
+// ---- a node that was passed, and is back --------------------------------------------------------------------------------
+
+/**
+ * What is left of a domain on a node that it was started past. `stale`: it runs elsewhere, or somebody else has taken its leases since, so
+ * that its memory here is old. `own`: nobody else ever took them, so it is the domain itself. A text: why nobody can tell.
+ */
+export function whatIsLeft(
+  cluster: Cluster,
+  { uuid, domain, hostId, taken }: Passed,
+  node: string,
+): 'stale' | 'own' | string {
+  const shown = sightingsOf(cluster, { name: domain, uuid }).filter(
+    each => each.domain.active && each.domain.uuid === uuid,
+  )
+  if (shown.some(each => each.node !== node)) return 'stale'
+  const records = Object.entries(taken).map(([name, times]) => ({
+    times,
+    record: cluster.leases?.files.get(name)?.record,
+  }))
+  if (records.some(({ record }) => record !== undefined && record.ownerId !== hostId)) return 'stale'
+  if (records.length === 0 || records.some(({ record }) => record === undefined)) return 'its leases cannot be read'
+  const [silent] = unknownNodes(cluster)
+  if (silent !== undefined) return `${silent.name} does not answer, and may run it`
+  // Somebody else in between would have made it two more: one for him, and one for this node, which has it again.
+  const isOwn = records.every(({ times, record }) => record !== undefined && record.version <= times + 1)
+  return isOwn ? 'own' : 'its leases were taken several times since, last by this node'
 }

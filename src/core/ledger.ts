@@ -59,6 +59,10 @@ export interface Passed extends Mark {
   readonly domain: string
   /** Where it was started. */
   readonly to: string
+  /** The host id that the silent node had, in whose name its leases were then. */
+  readonly hostId: number
+  /** Its leases by name, and how often each had been taken by then. */
+  readonly taken: Readonly<Record<string, number>>
 }
 
 export interface Ledger {

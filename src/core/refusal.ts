@@ -69,6 +69,7 @@ export interface RefusalFacts {
   notPassable: { domain: string; node: string; why: string }
   leaseHeld: { domain: string; node: string; disk: string; holder: string }
   leaseUnable: { domain: string; node: string; problem: string; fix: string }
+  leftUnknown: { domain: string; node: string; why: string }
   copyLeft: { node: string; domains: readonly string[] }
 }
 
@@ -376,9 +377,13 @@ const texts: Texts = {
   }),
   leaseHeld: ({ domain, node, disk, holder }) => ({
     why: `${domain} cannot run on ${node}: the lease of its disk ${disk} is held by ${holder}`,
-    next: `havirt lease explain ${disk} says whether it is alive and when the lease can be had`,
+    next: `havirt lease explain ${domain} says whether it is alive and when the lease can be had`,
   }),
   leaseUnable: ({ domain, node, problem, fix }) => ({ why: `${domain} cannot run on ${node}: ${problem}`, next: fix }),
+  leftUnknown: ({ domain, node, why }) => ({
+    why: `nobody can tell whether ${domain} on ${node} is the domain itself or what is left of it: ${why}`,
+    next: `mend that and do this again; or find out by hand where its disks were written last, and end it if it is old: virsh -c qemu+ssh://${node}/system destroy ${domain}`,
+  }),
   copyLeft: ({ node, domains }) => ({
     why: `${domains.join(', ')} ${domains.length === 1 ? 'was' : 'were'} started elsewhere while ${node} was dead to sanlock, and what is left of ${domains.length === 1 ? 'it' : 'them'} there must go before ${node} receives anything`,
     next: `havirt lease reconcile ${node}`,

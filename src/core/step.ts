@@ -13,6 +13,12 @@ interface OnNode extends OnDomain {
   readonly node: string
 }
 
+/** Which mark of a start past a node is meant: by whom and when it was made. */
+interface PassMark {
+  readonly by: string
+  readonly since: string
+}
+
 /** How a live migration is done. All are shown in its command. */
 export interface MigrateOptions {
   /** The node's libvirt as the source reaches it, `qemu+ssh://node2/system`. */
@@ -49,7 +55,9 @@ export interface StepArgs {
     readonly withoutWatchdog?: true
   }
   /** What is left of a domain on a node that came back after it was started past it: its memory is old, and its disk changed. */
-  destroyCopy: OnNode
+  destroyCopy: OnNode & PassMark
+  /** It is no copy: nobody else ever took its leases. Only the mark goes. */
+  acquitCopy: OnNode & PassMark
   /** With `waits` only while it waits there for a migration and never ran: the node is asked right before. */
   destroyDomain: OnNode & { readonly graceful: boolean; readonly waits?: true }
   rebootDomain: OnNode & { readonly mode?: 'acpi' | 'agent' }
@@ -94,8 +102,9 @@ const texts: Texts = {
     `ask ${domain} on ${node} to shut down${mode === undefined ? '' : mode === 'acpi' ? ' by its power button' : ' by its guest agent'}`,
   awaitShutOff: ({ domain, node, timeoutMs }) => `wait up to ${timeoutMs / 1000} s until ${domain} is off on ${node}`,
   awaitHostDead: ({ domain, node, silent, hostId, timeoutMs, withoutWatchdog }) =>
-    `wait up to ${timeoutMs / 1000} s until sanlock on ${node} counts ${silent} (host id ${hostId}) as dead, and record that ${domain} is started past it${withoutWatchdog === true ? `; NO WATCHDOG guarded ${silent}: should sanlock have died there first, ${domain} will run twice` : ''}`,
+    `wait up to ${timeoutMs / 1000} s until sanlock on ${node} counts ${silent} (host id ${hostId}) as dead, and record that ${domain} is started past it${withoutWatchdog === true ? `; NO WATCHDOG guarded ${silent}: should sanlock have died there first, or the machine stand still, ${domain} will run twice` : ''}`,
   destroyCopy: ({ domain, node }) => `end what is left of ${domain} on ${node}, which was started elsewhere since`,
+  acquitCopy: ({ domain, node }) => `record that ${domain} on ${node} is no copy: nobody else took its leases`,
   destroyDomain: ({ domain, node, graceful }) =>
     `${graceful ? 'end' : 'kill'} ${domain} on ${node} at once, as if its power were cut`,
   rebootDomain: ({ domain, node }) => `ask ${domain} on ${node} to reboot`,

@@ -17,6 +17,7 @@ echo end`
 export const REMOVE_SCRIPT = `PATH=$PATH:/usr/sbin:/sbin
 folder=$1
 while IFS= read -r name; do
+  [ -e "$folder/$name" ] || { printf 'kept\\t%s\\tit is not there any more\\n' "$name"; continue; }
   said=$(sanlock client command -r "${LOCKSPACE}:$name:$folder/$name:0" -c /bin/rm -f "$folder/$name" 2>&1)
   if [ -e "$folder/$name" ]; then printf 'kept\\t%s\\t%s\\n' "$name" "$(printf %s "$said" | tr '\\n\\t' '  ')"; else printf 'removed\\t%s\\n' "$name"; fi
 done

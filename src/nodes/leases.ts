@@ -19,7 +19,7 @@ import { readHost, readLease, SECTOR_BYTES } from './lease-sector.ts'
 import { SAY } from './survey.ts'
 
 /**
- * `sh -c` with the libvirt URI, and then what is wanted of the folder: `hosts` for the lockspace, `files=GLOB` for leases by name. One
+ * `sh -c` with what is wanted of the folder: `hosts` for the lockspace, `files=GLOB` for leases by name, `dir=FOLDER` for another folder. One
  * process lists the files and one reads the first sector of each; a process for each would take 44 ms (`sanlock direct dump`).
  */
 export const LEASES_SCRIPT = `LC_ALL=C; export LC_ALL
@@ -65,6 +65,7 @@ case $manager in
   *) dir=$(sed -n 's/^[ \\t]*disk_lease_dir[ \\t]*=[ \\t]*"\\([^"]*\\)".*/\\1/p' /etc/libvirt/qemu-sanlock.conf 2>/dev/null | head -n 1); : "\${dir:=/var/lib/libvirt/sanlock}" ;;
 esac
 [ -z "$dir" ] || folder "$dir"
+for word in "$@"; do case $word in dir=*) dir=\${word#dir=} ;; esac; done
 pack() { gzip -1c | base64 | tr -d '\\n'; }
 if [ -n "$dir" ] && cd "$dir" 2>/dev/null; then
   for word in "$@"; do
@@ -258,9 +259,12 @@ const STATES: Readonly<Record<string, HostState>> = { LIVE: 'live', FAIL: 'fail'
 function hostsSeen(gets: Rows, watched: Rows): Map<number, SeenHost> {
   const blocks = blocksOf(watched.map(([line = '']) => line))
   const alive = new Map(blocks.map(({ words, facts }) => [Number(words[0]), Number(facts.get('last_live') ?? 0)]))
+  let ours = false
   const hosts = gets.flatMap(([line = '']): SeenHost[] => {
+    // lvmlockd and others have lockspaces of their own, with hosts of the same numbers.
+    if (line.startsWith('s ')) ours = line.startsWith(`s ${LOCKSPACE}:`)
     const [, id, generation, state = ''] = /^h (\d+) gen (\d+) timestamp \d+ (\w+)/.exec(line) ?? []
-    if (id === undefined) return []
+    if (id === undefined || !ours) return []
     const hostId = Number(id)
     return [
       {

@@ -531,7 +531,7 @@ async function listDomains(parts: Parts, input: Input): Promise<Report> {
     ...silent,
     ...ledgerNotes(cluster),
     ...problems,
-    ...twice.map(twiceMessage),
+    ...twice.map(each => twiceMessage(each, cluster)),
   ]
   const hint =
     rows.length === 0 && messages.length === 0

@@ -1,11 +1,8 @@
 /** `lease reconcile`: a node that was passed by leases and answers again gets rid of what is left there, before it receives anything. */
-import { type Cluster, sightingsOf, unknownNodes } from '../core/cluster.ts'
-import { leasePaths } from '../core/lease.ts'
-import { type LeaseFacts, nodeOfHost } from '../core/leases.ts'
+import type { Cluster } from '../core/cluster.ts'
 import type { Passed } from '../core/ledger.ts'
 import { planReconcile } from '../core/plan/reconcile.ts'
-import { leaseFacts } from '../lease-facts.ts'
-import { observeOnce, withoutPassed } from '../observe.ts'
+import { observeOnce } from '../observe.ts'
 import { changeDomain, type Parts } from '../operate.ts'
 import { exitStatus, NO_NODES, note, type Report, silentWarnings } from '../report.ts'
 import { everywhere, PROCESSES } from './inquiries.ts'
@@ -34,34 +31,14 @@ export async function reconcile(parts: Parts, input: Input): Promise<Report> {
         note('nothing to do: nothing is left of any domain that was started past a node'),
       ],
     }
-  const facts = await leaseFacts(parts, cluster)
   const reports: Report[] = []
-  for (const each of left)
-    reports.push(await (isUntouched(facts, each) ? acquit(parts, input, each) : end(parts, input, each)))
+  for (const each of left) reports.push(await reconcileOne(parts, input, each))
   return combine(reports)
 }
 
-function end(parts: Parts, { spelled, mode }: Input, { domain, uuid, node }: Left): Promise<Report> {
+/** Judged under the claim, by what leases say then. */
+function reconcileOne(parts: Parts, { spelled, mode }: Input, { domain, uuid, node }: Left): Promise<Report> {
   const plan = (now: Cluster) => planReconcile(now, { domain, uuid, node })
-  return changeDomain(parts, { domain, verb: spelled, plan, inquire: now => everywhere(now, PROCESSES) }, mode)
-}
-
-/**
- * The start past the node never came to be, and whoever was to make it could not say so: every lease is still in the node's own name, so
- * that nobody wrote its disks, and it runs nowhere else. What runs there is no copy, but the domain.
- */
-function isUntouched(facts: LeaseFacts, { domain, uuid, node }: Left): boolean {
-  const shown = sightingsOf(facts.cluster, { name: domain, uuid }).filter(each => each.domain.active)
-  const [only] = shown
-  if (only?.node !== node || shown.length > 1 || unknownNodes(facts.cluster).length > 0) return false
-  const paths = only.domain.definition === undefined ? [] : leasePaths(only.domain.definition)
-  const owners = paths.map(path => facts.files.get(facts.names.get(path) ?? '')?.record?.ownerId)
-  return paths.length > 0 && owners.every(owner => owner !== undefined && nodeOfHost(facts.nodes, owner) === node)
-}
-
-async function acquit(parts: Parts, { mode }: Input, { domain, uuid, node }: Left): Promise<Report> {
-  const why = `${domain} on ${node} is no copy: it was never started elsewhere, and nobody took its leases`
-  if (!mode.act) return { exit: exitStatus.done, script: [`# (havirt itself: record that ${why})`], messages: [] }
-  await parts.home.records.changeLedger(node, ledger => withoutPassed(ledger, [uuid]))
-  return { exit: exitStatus.done, messages: [note(why)] }
+  const inquire = (now: Cluster) => everywhere(now, PROCESSES)
+  return changeDomain(parts, { domain, verb: spelled, plan, inquire, judges: true }, mode)
 }

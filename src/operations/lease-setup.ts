@@ -27,7 +27,7 @@ import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
 import { askLeases, leaseFacts } from '../lease-facts.ts'
 import { DIRECT_SCRIPT } from '../nodes/lease-folder.ts'
 import type { Exit } from '../nodes/process.ts'
-import type { Parts } from '../operate.ts'
+import { claimedRefusal, type Parts } from '../operate.ts'
 import {
   type Column,
   exitStatus,
@@ -63,12 +63,15 @@ export async function enableLeases(parts: Parts, input: Input): Promise<Report> 
     return wrong(`there is no lock manager '${manager}'`, `expected one of ${leaseManagers.join(', ')}`)
   const asked = await askedNodes(parts, input)
   if ('exit' in asked) return asked
-  const facts = await leaseFacts(parts)
-  const folder = String(input.options['dir'] ?? commonFolder(facts.nodes))
+  const busy = input.mode.act ? await busyRefusals(parts) : []
+  if (busy.length > 0) return refusedReport(busy)
+  const asIs = await leaseFacts(parts)
+  const folder = String(input.options['dir'] ?? commonFolder(asIs.nodes))
   const problem =
     folder === '' ? 'expected --dir FOLDER, a folder on storage that all nodes share' : folderProblem(folder)
   if (problem !== undefined)
     return wrong(`'${folder}' cannot be the folder for leases: ${problem}`, 'havirt help lease enable')
+  const facts = manager === 'sanlock' ? await withHostsIn(parts, asIs, folder, asked) : asIs
   const book = bookFor(facts, asked, await parts.home.records.hostIds())
   const setup = setupOf(facts, input, { manager, folder, asked, book })
   const ground = await groundOf(parts, facts, setup, asked)
@@ -95,9 +98,31 @@ export async function enableLeases(parts: Parts, input: Input): Promise<Report> 
   return carryOut(parts, asked, turns, setup, notes)
 }
 
+/** A folder that nobody here uses may be in use by others: their host ids are taken. */
+async function withHostsIn(
+  parts: Parts,
+  facts: LeaseFacts,
+  folder: string,
+  asked: readonly NodeRecord[],
+): Promise<LeaseFacts> {
+  const [reader] = asked.filter(({ name }) => facts.nodes.has(name))
+  if (folder === facts.folder || reader === undefined) return facts
+  const answer = await askLeases(parts, reader, [`dir=${folder}`, 'hosts'])
+  return typeof answer === 'string' ? facts : { ...facts, hosts: answer.hosts, folder, files: new Map() }
+}
+
+/** libvirt is restarted, which breaks a migration and leaves a start in doubt: not while somebody is at it. */
+async function busyRefusals(parts: Parts): Promise<Refusal[]> {
+  const held = (await parts.claims.list()).filter(({ state }) => state === 'held')
+  const alive = await Promise.all(held.map(({ uuid, token }) => parts.claims.isAlive(uuid, token)))
+  return held.filter((_, at) => alive[at]).map(each => claimedRefusal(each.domain, each))
+}
+
 export async function disableLeases(parts: Parts, input: Input): Promise<Report> {
   const asked = await askedNodes(parts, input)
   if ('exit' in asked) return asked
+  const busy = input.mode.act ? await busyRefusals(parts) : []
+  if (busy.length > 0) return refusedReport(busy)
   const facts = await leaseFacts(parts)
   const refusals = asked.flatMap(({ name }): Refusal[] => {
     const seen = facts.cluster.nodes.get(name)?.seen

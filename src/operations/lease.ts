@@ -93,7 +93,7 @@ export const leaseOperations: readonly Operation[] = [
     name: 'lease reconcile',
     summary: 'end what is left of domains on a node that was passed by leases, and is back',
     description:
-      'Where lease.passUnreachable is set, a domain may have been started elsewhere while its node was silent and dead to sanlock. If that node comes back and still runs it, its memory there is old and its disk was written elsewhere: this destroys what is left there, and only that. Until then the node receives nothing. A node of which nothing is left is as any other as soon as it is looked at.',
+      'Where lease.passUnreachable is set, a domain may have been started elsewhere while its node was silent and dead to sanlock. If that node comes back and still runs it, this ends it there, where it is proven that its memory is old: it runs elsewhere, or somebody else has taken its leases since. Where nobody else can have, it is the domain itself, and only the mark goes. Where neither is certain, it is refused, and says why. Until then the node receives nothing, and what is left there neither runs on nor moves. A node of which nothing is left is as any other as soon as it is looked at.',
     args: [NODES],
     options: [],
     changes: true,

@@ -328,7 +328,7 @@ function scanReport(cluster: Observed, before: ReadonlyMap<string, Population | 
     ...spreadDomains(cluster).flatMap(spreadMessages),
     ...sharedUuids(cluster).map(sharedUuidWarning),
     ...disks.map(sharedDiskMessage),
-    ...twice.map(twiceMessage),
+    ...twice.map(each => twiceMessage(each, cluster)),
   ]
   if (twice.some(({ migrating }) => !migrating) || disks.some(({ active }) => active))
     return { exit: exitStatus.twice, table, messages }

@@ -87,6 +87,7 @@ function daemonLines(machine: Machine, sanlock: Sanlock, daemon: Daemon): string
   ])
   return [
     ...status.map(line => say('status', line)),
+    ...(gets.length === 0 ? [] : [say('gets', `s ${space} `)]),
     ...gets.map(line => say('gets', line)),
     ...watched.map(line => say('watched', line)),
   ]

@@ -123,6 +123,12 @@ export class Claim {
     }
   }
 
+  /** Re-checks that the claim is ours, right before a record is written that rests on it. */
+  async confirm(): Promise<void> {
+    await this.#change(record => record)
+    if (!this.#alive()) throw new ClaimLostError('the store took so long that the claim may have run out')
+  }
+
   /** Takes the next generation: what we sent so far and may still arrive then passes no guard that was raised since. */
   async advance(): Promise<void> {
     await this.#change(record => ({ ...record, generation: record.generation + 1 }))

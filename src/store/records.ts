@@ -274,13 +274,20 @@ function isPassed(value: unknown): boolean {
   const texts = ['uuid', 'domain', 'to', 'by', 'since'] as const
   return (
     Array.isArray(value) &&
-    value.every((each: unknown) => isObject(each) && texts.every(key => typeof each[key] === 'string'))
+    value.every(
+      (each: unknown) =>
+        isObject(each) &&
+        texts.every(key => typeof each[key] === 'string') &&
+        typeof each['hostId'] === 'number' &&
+        isObject(each['taken']),
+    )
   )
 }
 
 function isLeaseSighting(value: unknown): boolean {
   return (
     isObject(value) &&
+    typeof value['nodeId'] === 'string' &&
     typeof value['hostId'] === 'number' &&
     typeof value['generation'] === 'number' &&
     typeof value['watchdog'] === 'boolean' &&

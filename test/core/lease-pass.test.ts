@@ -5,11 +5,24 @@ import { configOf } from '../../src/core/config.ts'
 import type { Domain } from '../../src/core/domain.ts'
 import { violations } from '../../src/core/invariants.ts'
 import type { LeaseKnowledge, LeaseSighting } from '../../src/core/lease-pass.ts'
+import { planMigrate } from '../../src/core/plan/migrate.ts'
+import { planPower } from '../../src/core/plan/power.ts'
 import { planReconcile } from '../../src/core/plan/reconcile.ts'
 import { planStart } from '../../src/core/plan/start.ts'
 import { describeRefusal } from '../../src/core/refusal.ts'
 import { step } from '../../src/core/step.ts'
-import { aCluster, aDefinition, aDisk, aDomain, aDomainOnNode, aNode, aSilentNode, WEB_UUID } from './builders.ts'
+import {
+  aCluster,
+  aDefinition,
+  aDisk,
+  aDomain,
+  aDomainOnNode,
+  aNode,
+  aRecord,
+  aSilentNode,
+  shutOff,
+  WEB_UUID,
+} from './builders.ts'
 import {
   aLeaseFile,
   aLeaseHost,
@@ -36,6 +49,7 @@ interface Situation {
 }
 
 const SIGHTING: LeaseSighting = {
+  nodeId: aRecord('node2').id,
   hostId: 2,
   generation: 1,
   watchdog: true,
@@ -142,6 +156,11 @@ describe('past a silent node', () => {
       /it was paused there/,
     ],
     [
+      'it starts there by itself',
+      { sighting: { ...SIGHTING, domains: { [WEB_UUID]: { name: 'web', state: 'running', autostart: true } } } },
+      /set to autostart there/,
+    ],
+    [
       'it ran without a lease',
       { sighting: { ...SIGHTING, domains: { [WEB_UUID]: { name: 'web', state: 'running', without: PATH } } } },
       /without all its leases/,
@@ -202,6 +221,11 @@ describe('past a silent node', () => {
       /node1/,
     ],
     [
+      'it was another machine when it was last seen',
+      { sighting: { ...SIGHTING, nodeId: 'another' } },
+      /node2 was another machine/,
+    ],
+    [
       'the target could not be asked',
       { leases: facts => ({ ...facts, nodes: new Map() }) },
       /node1 could not be asked/,
@@ -242,33 +266,103 @@ describe('past a silent node', () => {
 })
 
 describe('what is left on a node that was passed', () => {
-  const passed = [{ uuid: WEB_UUID, domain: 'web', to: 'node1', by: 'root@node1', since: '2026-01-01T00:00:00Z' }]
-  const cluster = (ledger: object, on2 = [aDomainOnNode()]) =>
-    aCluster({
-      nodes: [
-        aNode('node1', [aDomainOnNode()]),
-        { ...aNode('node2', on2), ledger: { reservations: [], ...ledger } },
-        aNode('node3'),
-      ],
-      definitions: [aDefinition()],
-    })
+  const NAME = md5(PATH)
+  const mark = { by: 'root@node1', since: '2026-01-01T00:00:00Z' }
+  const passed = [{ uuid: WEB_UUID, domain: 'web', to: 'node1', hostId: 2, taken: { [NAME]: 4 }, ...mark }]
   const about = { domain: 'web', uuid: WEB_UUID, node: 'node2' }
 
-  test('it is ended, and only there', () => {
-    const plan = planReconcile(cluster({ passed }), about)
-    expect(plan).toMatchObject({ kind: 'steps', steps: [{ step: 'destroyCopy', node: 'node2' }] })
-    expect(plan.kind === 'steps' ? violations(cluster({ passed }), plan.steps) : plan).toEqual([])
+  interface Back {
+    readonly ledger?: object
+    readonly on1?: Parameters<typeof aNode>[1]
+    readonly on2?: Parameters<typeof aNode>[1]
+    readonly silent?: true
+    readonly record?: Parameters<typeof aLeaseFile>[1]
+  }
+
+  /** node2 answers again. */
+  function back({
+    ledger = { passed },
+    on1 = [],
+    on2 = [aDomainOnNode()],
+    silent,
+    record = { ownerId: 2, version: 4 },
+  }: Back = {}): Cluster {
+    const node2 = { ...aNode('node2', on2), ledger: { reservations: [], ...ledger } }
+    const nodes = [aNode('node1', on1), node2, silent ? aSilentNode('node3') : aNode('node3')]
+    const cluster = aCluster({ nodes, definitions: [aDefinition()] })
+    const { cluster: _, ...facts } = leaseFactsOf({ cluster, files: [aLeaseFile(PATH, record)] })
+    return { ...cluster, leases: { ...facts, sightings: new Map(), doubts: new Set() } }
+  }
+
+  const STALE = 'destroyCopy'
+  const OWN = 'acquitCopy'
+  const CASES: readonly (readonly [string, Back, string])[] = [
+    ['it runs elsewhere', { on1: [aDomainOnNode()] }, STALE],
+    ['it runs elsewhere, and a third node is silent', { on1: [aDomainOnNode()], silent: true }, STALE],
+    ['somebody else took its lease, and gave it back', { record: { ownerId: 1, version: 5 } }, STALE],
+    [
+      'somebody else has its lease, wherever he is',
+      { record: { ownerId: 1, version: 5, timestamp: 7 }, silent: true },
+      STALE,
+    ],
+    ['nobody took its lease since', {}, OWN],
+    [
+      'the node took it itself once, when it was booted',
+      { record: { ownerId: 2, ownerGeneration: 2, version: 5 } },
+      OWN,
+    ],
+    ['the node took it, and somebody before it', { record: { ownerId: 2, version: 6 } }, 'leftUnknown'],
+    ['its lease is damaged', { record: 'damaged' }, 'leftUnknown'],
+    ['a third node is silent', { silent: true }, 'leftUnknown'],
+    ['libvirt does not list it', { on2: [aDomainOnNode({ unlistedPid: 7 })], on1: [aDomainOnNode()] }, 'unlisted'],
+    ['it is a saved image', { on2: [shutOff({ managedSave: true })] }, 'managedSave'],
+    ['it was not started past the node', { ledger: {} }, 'alreadyOff'],
+  ]
+
+  test.each(CASES)('%s', (_, situation, expected) => {
+    const cluster = back(situation)
+    const plan = planReconcile(cluster, about)
+    const said =
+      plan.kind === 'steps'
+        ? plan.steps.map(each => each.step)
+        : plan.kind === 'refused'
+          ? plan.refusals.map(({ reason }) => reason)
+          : [plan.refusal.reason]
+    expect(said).toEqual([expected])
+    expect(plan.kind === 'steps' ? violations(cluster, plan.steps) : []).toEqual([])
+    // The checker has its own opinion, and holds both steps against it.
+    expect(violations(cluster, [step('destroyCopy', { ...about, ...mark })]).length === 0).toBe(
+      expected === STALE || expected === 'unlisted',
+    )
+    const mayBeOwn = expected === OWN || expected === 'managedSave'
+    expect(violations(cluster, [step('acquitCopy', { ...about, ...mark })]).length === 0).toBe(mayBeOwn)
   })
 
-  test('what was not started past it is touched by nobody', () => {
-    expect(planReconcile(cluster({}), about).kind).toBe('already')
-    expect(violations(cluster({}), [step('destroyCopy', about)])).toContainEqual(expect.objectContaining({ rule: 13 }))
-    expect(violations(cluster({ passed }), [step('destroyCopy', { ...about, node: 'node1' })])).not.toEqual([])
+  test.each(['resume', 'reset'] as const)('%s of what is left is refused, by plan and by checker', verb => {
+    const cluster = back({ on2: [aDomainOnNode({ state: 'paused', stateReason: 1 })] })
+    const plan = planPower(cluster, { domain: 'web', verb })
+    expect(plan.kind === 'refused' ? plan.refusals.map(({ reason }) => reason) : plan).toEqual(['copyLeft'])
+    const one = step(verb === 'resume' ? 'resumeDomain' : 'resetDomain', about)
+    expect(violations(cluster, [one])).toContainEqual(expect.objectContaining({ rule: 13 }))
+  })
+
+  test('it is not moved away either', () => {
+    const options = { autoConverge: false, postCopy: false, unsafe: true }
+    const plan = planMigrate(back(), { domain: 'web', node: 'node3', options })
+    expect(plan.kind === 'refused' ? plan.refusals.map(({ reason }) => reason) : plan).toContain('copyLeft')
+    const move = step('migrateDomain', {
+      domain: 'web',
+      uuid: WEB_UUID,
+      from: 'node2',
+      to: 'node3',
+      options: { ...options, desturi: 'qemu+ssh://node3/system', persistent: false },
+    })
+    expect(violations(back(), [move])).toContainEqual(expect.objectContaining({ rule: 13 }))
   })
 
   test('until then the node receives nothing, by plan and by checker', () => {
     const mail = aDomain({ name: 'mail', uuid: '3b0c1f52-7d0e-4a8e-9b61-5f2f0f1c0a02', disks: [] })
-    const now = { ...cluster({ passed }), definitions: new Map([['mail', aDefinition(mail)]]) }
+    const now = { ...back({ on1: [aDomainOnNode()] }), definitions: new Map([['mail', aDefinition(mail)]]) }
     const plan = planStart(now, { domain: 'mail', node: 'node2', auto: false })
     expect(plan.kind === 'refused' ? plan.refusals.map(({ reason }) => reason) : plan).toContain('copyLeft')
     const create = step('createDomain', {

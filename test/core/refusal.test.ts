@@ -111,6 +111,7 @@ const EXAMPLES: { [R in RefusalReason]: readonly RefusalFacts[R][] } = {
   notPassable: [{ ...on, why: 'sanlock counts it as alive' }],
   leaseHeld: [{ ...on, disk: '/dev/disk/by-id/wwn-0x5000c500a1b2c3d4', holder: 'web on node1 (host id 1)' }],
   leaseUnable: [{ ...on, problem: 'node2 has not joined the lockspace', fix: 'ssh node2 systemctl restart libvirtd' }],
+  leftUnknown: [{ ...on, why: 'its leases cannot be read' }],
   copyLeft: [
     { node: 'node2', domains: ['web'] },
     { node: 'node2', domains: ['mail', 'web'] },

@@ -293,6 +293,15 @@ test.each([
   expect(sanlock?.hosts.get(2)).toMatchObject({ hostId: 2, generation: 3, state })
 })
 
+test("another program's lockspace beside it, whose hosts have the same numbers, says nothing of ours", () => {
+  const other = 'gets\ts lvm_vg:1:/dev/vg/lvmlock:0 \ngets\th 2 gen 9 timestamp 5 DEAD\n'
+  const text = recorded('running')
+  const before = parsed(text).leases.sanlock?.hosts
+  expect(parsed(text.replace(/^gets\t/m, `${other}gets\t`)).leases.sanlock?.hosts).toEqual(before)
+  expect(parsed(text.replace(/^(gets\th [^]*?\n)(?!gets)/m, `$1${other}`)).leases.sanlock?.hosts).toEqual(before)
+  expect(before?.get(2)).toMatchObject({ state: 'live' })
+})
+
 test('sanlock that could not tell of hosts in time: none is known to live', () => {
   const text = recorded('running').replaceAll(/^(gets|watched)\t.*\n/gm, '')
   expect(parsed(text).leases.sanlock).toMatchObject({ hosts: new Map(), held: [{ name: FIL }] })

@@ -212,6 +212,7 @@ function sanlockRows({
   ]
   return [
     ...status.map(line => ['status', line]),
+    ...(lockspace === undefined ? [] : [['gets', `s __LIBVIRT__DISKS__:${lockspace.hostId}:${lockspace.path}:0 `]]),
     ...[...hosts.values()].flatMap(({ hostId, generation, state, aliveSeconds }) => [
       ['gets', `h ${hostId} gen ${generation} timestamp 990 ${state.toUpperCase()}`],
       ['watched', `${hostId} timestamp 990`],

@@ -41,6 +41,7 @@ const UNASKED = edit('execute/work.ts', "one.step === 'destroyDomain' && one.wai
 const FREE = [
   edit('core/lease-pass.ts', 'if (record.timestamp === 0) return `the', 'if (record.timestamp < 0) return `the'),
   edit('core/invariants.ts', 'record.timestamp > 0 &&', 'record.timestamp >= 0 &&'),
+  edit('execute/lease.ts', 'record !== undefined && record.timestamp > 0 &&', 'record !== undefined &&'),
 ] as const
 
 /** Each is caught. */

@@ -1,7 +1,7 @@
 /** Plans which files of leases can go: those of disks that nobody has, held by nobody, and last taken long ago. */
 import { sightings, unknownNodes, upNodes } from '../cluster.ts'
-import { isGuarded, type LeaseFile } from '../lease.ts'
-import { type LeaseFacts, managerOf } from '../leases.ts'
+import { isGuarded, type LeaseFile, leasable } from '../lease.ts'
+import { domainsWithDisks, type LeaseFacts, managerOf } from '../leases.ts'
 import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
 
 export interface LeaseCleanup {
@@ -71,7 +71,20 @@ function unheard(facts: LeaseFacts): Refusal[] {
           }),
         ]
   })
-  return [...silent, ...unsaid, ...opaque, ...unreadable, ...elsewhere]
+  const volumes = domainsWithDisks(cluster).flatMap(({ domain }) =>
+    leasable(domain).flatMap(({ target, source }) =>
+      source.kind === 'volume'
+        ? [
+            refuse('leaseGround', {
+              node: '',
+              problem: `${target} of ${domain.name} is a volume of the pool ${source.pool}: which lease it has is known to its node only`,
+              fix: `write its path (virsh vol-path) into the definition of ${domain.name} instead`,
+            }),
+          ]
+        : [],
+    ),
+  )
+  return [...silent, ...unsaid, ...opaque, ...unreadable, ...elsewhere, ...volumes]
 }
 
 function reasonToKeep(

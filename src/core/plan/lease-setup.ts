@@ -334,7 +334,7 @@ function keep(node: string, file: string): SetupAct {
     `keep ${file} on ${node} as it is now, unless it was kept before`,
     'sh',
     '-c',
-    `test -e ${kept} || cp -p ${file} ${kept}`,
+    `test -e ${kept} || cp -p ${file} ${kept} && { test -s ${file} || echo >>${file}; }`,
   )
 }
 
@@ -453,7 +453,7 @@ export function joinSeconds(ioTimeoutSeconds: number): number {
 /** A path that stands in configuration files and commands without surprises. */
 export function folderProblem(folder: string): string | undefined {
   if (!folder.startsWith('/')) return 'expected the whole path of a folder, beginning with /'
-  if (!/^[\p{L}\p{Nd}/_.@:+-]+$/u.test(folder)) return 'expected letters, digits and /_.@:+- only'
+  if (!/^[\p{L}\p{Nd}/_.@+-]+$/u.test(folder)) return 'expected letters, digits and /_.@+- only'
   if (/\/\.{0,2}(?:\/|$)/.test(folder)) return 'expected a path without //, /./, /../ and without / at its end'
   return undefined
 }

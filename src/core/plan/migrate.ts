@@ -9,6 +9,7 @@ import {
   already,
   definedElsewhere,
   isRefusal,
+  leftOverRefusal,
   type Plan,
   refused,
   steps,
@@ -44,7 +45,7 @@ export function planMigrate(cluster: Cluster, request: MigrateRequest): Plan {
     )
   }
   const refusals = [
-    ...[wrongState(where, 'running')].filter(each => each !== undefined),
+    ...[leftOverRefusal(cluster, where), wrongState(where, 'running')].filter(each => each !== undefined),
     ...objectionsToMove(cluster, where, domain, target, request.options.unsafe, (...about) =>
       objections(...about, request.waived),
     ),
@@ -105,8 +106,8 @@ function cannotFollow(
 
 /** From a node that takes no leases to one that does, a domain gets them: that is how a cluster comes to have them. */
 function leasesLost(domain: Domain, source: string, from: UpNode, node: string, to: UpNode): Refusal[] {
-  const [has, other] = [from.lockManager ?? '', to.lockManager]
-  if (has === '' || other === undefined || has === other) return []
+  const [has, other] = [from.lockManager ?? '', to.lockManager ?? '']
+  if (has === '' || has === other) return []
   return [refuse('lockManagers', { domain: domain.name, from: source, has, node, other })]
 }
 

@@ -61,6 +61,12 @@ export function unlistedRefusal(domain: string, { node, domain: seen }: Sighting
   return pid === undefined ? undefined : refuse('unlisted', { domain, other, node, pid })
 }
 
+/** A refusal when this may be what is left of a domain that was started past its node: its memory is old, and it must not go on. */
+export function leftOverRefusal(cluster: Cluster, { node, domain: { uuid, name } }: Sighting): Refusal | undefined {
+  const passed = cluster.nodes.get(node)?.ledger.passed?.some(each => each.uuid === uuid)
+  return passed === true ? refuse('copyLeft', { node, domains: [name] }) : undefined
+}
+
 /** One refusal for each node that answers, but not what it was asked beyond the list: a QEMU may run there unseen (rule 2). */
 export function unaskedRefusals(cluster: Cluster): Refusal[] {
   return upNodes(cluster).flatMap(({ name: node, seen: { inquiryProblem: problem } }) =>

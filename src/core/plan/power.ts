@@ -6,6 +6,7 @@ import {
   already,
   diskRefusals,
   isRefusal,
+  leftOverRefusal,
   type Plan,
   refused,
   silentRefusals,
@@ -35,6 +36,8 @@ export function planPower(cluster: Cluster, request: PowerRequest): Plan {
   const where = whereActive(cluster, request.domain)
   if (isRefusal(where)) return refused(where)
   const { node, domain: seen } = where
+  const left = request.verb === 'suspend' ? undefined : leftOverRefusal(cluster, where)
+  if (left !== undefined) return refused(left)
   const reached = { suspend: 'paused', resume: 'running', reboot: undefined, reset: undefined }[request.verb]
   const unfit = wrongState(where, ...WANTED[request.verb])
   if (unfit !== undefined) {

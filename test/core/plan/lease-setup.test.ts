@@ -742,7 +742,7 @@ describe('the commands, carried out on files', () => {
 
 test.each([
   ['/srv/leases', undefined],
-  ['/srv/a.b/c_d-e+f@g:h', undefined],
+  ['/srv/a.b/c_d-e+f@g-h', undefined],
   ['/srv/gemeinsame-ablage/ämter', undefined],
   ['/srv/..leases', undefined],
   ['/srv/.leases', undefined],

@@ -252,7 +252,7 @@ const ROWS: readonly Row[] = [
       ['from sanlock to a node without a lock manager is refused', 'sanlock', '', 'refused: lockManagers'],
       ['from sanlock to sanlock is given', 'sanlock', 'sanlock', ...MOVED],
       ['from a node without to one with sanlock is given: so it gets its leases', '', 'sanlock', ...MOVED],
-      ['where the target did not say, it is given', 'sanlock', undefined, ...MOVED],
+      ['where the target did not say, it is refused', 'sanlock', undefined, 'refused: lockManagers'],
     ] as const
   ).map(([what, here, there, ...expected]): Row => {
     const paths = { paths: SHARED }
