@@ -421,7 +421,7 @@ describe('past a node that does not answer', () => {
     const refused = await printed('node1', '-y', 'domain', 'start', 'hurt', 'node2')
     expect([refused.status, words(refused)]).toEqual([3, expect.stringContaining('havirt lease reconcile node2')])
     const shown = await printed('node1', 'lease', 'reconcile')
-    expect(shown.script?.join('\n')).toMatch(/end what is left of vm on node2[^]*virsh -c qemu:\/\/\/system destroy/)
+    expect(shown.script?.join('\n')).toMatch(/end what is left of vm on node2[\s\S]*virsh -c qemu:\/\/\/system destroy/)
     expect(await whereIs('vm')).toEqual(['node1', 'node2'])
     const done = await printed('node1', '-y', 'lease', 'reconcile')
     expect(done.status, words(done)).toBe(0)

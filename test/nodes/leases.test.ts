@@ -298,7 +298,7 @@ test("another program's lockspace beside it, whose hosts have the same numbers, 
   const text = recorded('running')
   const before = parsed(text).leases.sanlock?.hosts
   expect(parsed(text.replace(/^gets\t/m, `${other}gets\t`)).leases.sanlock?.hosts).toEqual(before)
-  expect(parsed(text.replace(/^(gets\th [^]*?\n)(?!gets)/m, `$1${other}`)).leases.sanlock?.hosts).toEqual(before)
+  expect(parsed(text.replace(/^(gets\th [\s\S]*?\n)(?!gets)/m, `$1${other}`)).leases.sanlock?.hosts).toEqual(before)
   expect(before?.get(2)).toMatchObject({ state: 'live' })
 })
 

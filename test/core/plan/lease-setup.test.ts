@@ -550,7 +550,9 @@ type Files = Readonly<Record<string, string>>
 /** A node's files in a folder of ours, on which the acts are really carried out, and which the real script reads. */
 function onFiles(files: Files = DEBIAN) {
   const folder = mkdtempSync(join(tmpdir(), 'havirt-setup-'))
-  onTestFinished(() => [folder, `${folder}.systemd`].forEach(each => rmSync(each, { recursive: true, force: true })))
+  onTestFinished(() => {
+    for (const each of [folder, `${folder}.systemd`]) rmSync(each, { recursive: true, force: true })
+  })
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text)
   const here = (word: string) =>
     word
