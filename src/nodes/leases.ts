@@ -112,7 +112,7 @@ export function parseLeases(text: string): LeaseAnswer | undefined {
         ? undefined
         : {
             held: locksOf(of('lock'), folderOf(settings)),
-            newerThanLibvirt: libvirt !== undefined && lockd.start > libvirt.start,
+            newerThanLibvirt: libvirt !== undefined && lockd.start > libvirt.start + ACTIVATION_TICKS,
           },
     ordered: rows.has('ordered'),
     user: of('user')[0]?.[0] ?? 'root',
@@ -126,6 +126,12 @@ export function parseLeases(text: string): LeaseAnswer | undefined {
   }
   return { leases, hosts: hostsOf(of('hosts')), files: filesOf(of('file'), of('leaders')) }
 }
+
+/**
+ * Ticks (proc(5), 100 a second) by which a virtlockd may be younger than a libvirt that knows it: systemd starts it when libvirt, which is
+ * just starting itself, first connects to its socket.
+ */
+const ACTIVATION_TICKS = 30 * 100
 
 type Rows = readonly (readonly string[])[]
 

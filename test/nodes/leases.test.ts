@@ -317,6 +317,10 @@ describe('daemons', () => {
   test('a virtlockd that was started after libvirt', () => {
     const lockd = /process\tvirtlockd\t(\d+)\t\d+/
     expect(changed('lockd', lockd, 'process\tvirtlockd\t$1\t99999999').lockd?.newerThanLibvirt).toBe(true)
+    const libvirt = Number(/process\tlibvirtd\t\d+\t(\d+)/.exec(recorded('lockd'))?.[1])
+    // By its socket, while libvirt was starting: that one knows it.
+    const soon = `process\tvirtlockd\t$1\t${libvirt + 500}`
+    expect(changed('lockd', lockd, soon).lockd?.newerThanLibvirt).toBe(false)
   })
 
   test('a virtlockd without a lockspace holds the disks themselves, and nothing else that it has open', () => {

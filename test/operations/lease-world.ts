@@ -160,7 +160,7 @@ function leaseText(world: LeaseWorld, node: string, words: readonly string[]): s
     ...values.map(row => ['setting', ...row]),
     ...[...leases.installed].map(name => ['installed', name]),
     ['process', leases.service, '92', '500'],
-    ...(lockd === undefined ? [] : [['process', 'virtlockd', '90', lockd.newerThanLibvirt ? '600' : '400']]),
+    ...(lockd === undefined ? [] : [['process', 'virtlockd', '90', lockd.newerThanLibvirt ? '60000' : '400']]),
     ...(lockd?.held ?? []).map(({ name }) => ['lock', name.startsWith('/') ? name : `${LEASES}/${name}`]),
     ...(leases.wdmd
       ? [
