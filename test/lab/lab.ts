@@ -230,6 +230,10 @@ export function nextBeat(name: string, since?: Beat): Promise<Beat> {
 
 const POLL_MS = 50
 
+/** What takes longer than this is asked for once a second only: each question starts processes, and the machine has other work. */
+const LONG_SECONDS = 30
+const LONG_POLL_MS = 1000
+
 /** Waits until `check` gives something; then that is the answer. */
 export async function until<T>(
   what: string,
@@ -241,7 +245,8 @@ export async function until<T>(
     const answer = await check()
     if (answer !== undefined && answer !== false) return answer
     if (performance.now() > end) throw new Error(`after ${seconds} s it is still not so: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, POLL_MS))
+    const pollMs = seconds > LONG_SECONDS ? LONG_POLL_MS : POLL_MS
+    await new Promise(resolve => setTimeout(resolve, pollMs))
   }
 }
 
