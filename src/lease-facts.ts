@@ -1,5 +1,5 @@
 /** Asks all nodes for their leases at once, one command a node; the files of the folder are read by all of them together. */
-import { type Cluster, sightings } from './core/cluster.ts'
+import type { Cluster } from './core/cluster.ts'
 import type { LeaseManager } from './core/lease.ts'
 import { commonFolder, knownPaths, type LeaseFacts, managerOf } from './core/leases.ts'
 import type { NodeRecord } from './core/node.ts'
@@ -96,10 +96,4 @@ async function readWhole(
   if (reader === undefined || missing.length === 0) return good
   const rest = await askLeases(parts, reader, [...missing, 'hosts'])
   return typeof rest === 'string' ? good : [...good, rest]
-}
-
-/** True when nobody is missing: every node was heard, and said all. */
-export function isComplete({ cluster, nodes }: LeaseFacts): boolean {
-  const opaque = sightings(cluster).some(({ domain }) => domain.definition === undefined)
-  return [...cluster.nodes.values()].every(({ name, seen }) => seen.state === 'up' && nodes.has(name)) && !opaque
 }

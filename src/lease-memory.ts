@@ -5,7 +5,7 @@
 import { type Cluster, unknownNodes, upNodes } from './core/cluster.ts'
 import { isGuarded } from './core/lease.ts'
 import type { LeaseSighting, SightedDomain } from './core/lease-pass.ts'
-import { type HeldNow, unprotected } from './core/leases.ts'
+import { type HeldNow, type Unprotected, unprotected } from './core/leases.ts'
 import { askLeases, leaseFacts, leaseNames } from './lease-facts.ts'
 import type { Parts } from './operate.ts'
 import { StoreError } from './store/store.ts'
@@ -52,22 +52,21 @@ export async function rememberLeases(parts: Parts, cluster: Cluster, names: read
 export async function writeSightings(parts: Parts, facts: HeldNow, only?: ReadonlySet<string>): Promise<void> {
   if (!facts.cluster.config.lease.passUnreachable) return
   const wanted = upNodes(facts.cluster).filter(({ name }) => only === undefined || only.has(name))
+  const bare = unprotected(facts)
   const writes = wanted.flatMap(({ name }) => {
-    const sighting = sightingOf(facts, name)
+    const sighting = sightingOf(facts, name, bare)
     return sighting === undefined ? [] : [parts.home.records.writeLeaseSighting(name, sighting)]
   })
   await Promise.all(writes).catch(error => (error instanceof StoreError ? undefined : Promise.reject(error)))
 }
 
 /** A node that is in no lockspace is remembered, too, as one that protects nothing. */
-function sightingOf(facts: HeldNow, node: string): LeaseSighting | undefined {
+function sightingOf(facts: HeldNow, node: string, all: readonly Unprotected[]): LeaseSighting | undefined {
   const seen = facts.cluster.nodes.get(node)?.seen
   const leases = facts.nodes.get(node)
   if (seen?.state !== 'up' || leases === undefined) return undefined
   const lockspace = isGuarded(leases) ? leases.sanlock?.lockspace : undefined
-  const bare = new Map(
-    unprotected(facts).flatMap(each => (each.node === node ? [[each.domain, each.paths] as const] : [])),
-  )
+  const bare = new Map(all.flatMap(each => (each.node === node ? [[each.domain, each.paths] as const] : [])))
   const domains = seen.domains
     .filter(({ active }) => active)
     .map(({ uuid, name, state, definition, autostart }): [string, SightedDomain] => {

@@ -16,7 +16,6 @@ import {
 } from './lease.ts'
 import type { LeasesOfNodes } from './leases.ts'
 import type { Passed } from './ledger.ts'
-import { isConfirmedDown } from './node.ts'
 import { type Refusal, refuse } from './refusal.ts'
 import type { StepArgs } from './step.ts'
 
@@ -61,7 +60,7 @@ export function passages(
   domain: Domain,
   target: string,
 ): { readonly ways: readonly Passage[]; readonly refusals: readonly Refusal[] } | undefined {
-  const silent = [...cluster.nodes.values()].filter(node => node.seen.state !== 'up' && !isConfirmedDown(node))
+  const silent = unknownNodes(cluster)
   if (!cluster.config.lease.passUnreachable || cluster.leases === undefined || silent.length === 0) return undefined
   const { leases } = cluster
   const ways: Passage[] = []

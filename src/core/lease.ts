@@ -146,6 +146,14 @@ export interface NodeLeases {
   readonly stableNames: ReadonlyMap<string, readonly string[]>
 }
 
+/** libvirt's name for no manager at all. */
+export const NO_MANAGER = 'nop'
+
+/** `lock_manager` of qemu.conf as {@link LeaseSettings} has it. */
+export function managerIn(value = ''): string {
+  return value === NO_MANAGER ? '' : value
+}
+
 /** The folder for leases by the settings of one node. libvirt's default is that of lock_driver_sanlock.c. */
 export function folderOf({ manager, sanlock, lockd }: LeaseSettings): string {
   if (manager === 'lockd') return lockd.get('file_lockspace_dir') ?? ''

@@ -5,7 +5,6 @@ import {
   folderOf,
   type HeldLease,
   type HostState,
-  isGuarded,
   type LeaseFile,
   type LeaseHost,
   type LeaseManager,
@@ -67,9 +66,13 @@ export function domainsWithDisks(cluster: Cluster): { domain: Domain; running: s
 
 /** Every path that a definition in conf/, a node's own definition or a running domain names for a disk that it writes. */
 export function knownPaths(cluster: Cluster): Set<string> {
+  return new Set(everyDefinition(cluster).flatMap(leasePaths))
+}
+
+function everyDefinition(cluster: Cluster): Domain[] {
   const shown = sightings(cluster).flatMap(({ domain }) => domain.definition ?? [])
   const defined = [...cluster.definitions.values()].flatMap(({ domain }) => domain ?? [])
-  return new Set([...shown, ...defined].flatMap(leasePaths))
+  return [...shown, ...defined]
 }
 
 /**
@@ -106,36 +109,31 @@ export interface Owner {
 /** Every known disk with its lease, and every file that belongs to none. */
 export function leasesOfDisks(facts: LeaseFacts): LeaseOfDisk[] {
   const users = usersOf(facts.cluster)
-  const known = [...facts.names].map(([path, name]) => leaseOf(facts, name, path, [...(users.get(path) ?? [])]))
+  const lease = managerOf(facts.nodes) === 'lockd' ? lockOf : leaseOf
+  const known = [...facts.names].map(([path, name]) => lease(facts, name, path, [...(users.get(path) ?? [])]))
   const named = new Set(facts.names.values())
-  const others = [...facts.files.keys()]
-    .filter(name => !named.has(name))
-    .map(name => leaseOf(facts, name, undefined, []))
+  const others = [...facts.files.keys()].filter(name => !named.has(name)).map(name => lease(facts, name, undefined, []))
   return [...known, ...others]
 }
 
 function usersOf(cluster: Cluster): Map<string, Set<string>> {
   const users = new Map<string, Set<string>>()
-  const shown = sightings(cluster).flatMap(({ domain }) => domain.definition ?? [])
-  const defined = [...cluster.definitions.values()].flatMap(({ domain }) => domain ?? [])
-  for (const domain of [...shown, ...defined])
+  for (const domain of everyDefinition(cluster))
     for (const path of leasePaths(domain)) users.set(path, (users.get(path) ?? new Set()).add(domain.name))
   return users
 }
 
-/** The lease of one disk. With virtlockd only a node that answers can say who has a lock: its files tell nothing. */
-export function leaseOf(
-  facts: LeaseFacts,
-  name: string,
-  path: string | undefined,
-  domains: readonly string[],
-): LeaseOfDisk {
+type Read = (facts: LeaseFacts, name: string, path: string | undefined, domains: readonly string[]) => LeaseOfDisk
+
+/** With virtlockd only a node that answers can say who has a lock: its files tell nothing. */
+const lockOf: Read = (facts, name, path, domains) => {
+  const owner = lockdHolder(facts, [name, ...(path === undefined ? [] : [path])], path)
+  return { path, domains, name, file: facts.files.get(name), standing: owner === undefined ? 'free' : 'held', owner }
+}
+
+const leaseOf: Read = (facts, name, path, domains) => {
   const file = facts.files.get(name)
   const common = { path, domains, name, file }
-  if (managerOf(facts.nodes) === 'lockd') {
-    const holder = lockdHolder(facts, [name, ...(path === undefined ? [] : [path])], path)
-    return { ...common, standing: holder === undefined ? 'free' : 'held', owner: holder }
-  }
   if (file === undefined) return { ...common, standing: 'none', owner: undefined }
   const { record } = file
   if (record === undefined) return { ...common, standing: 'damaged', owner: undefined }
@@ -246,9 +244,4 @@ function holds(leases: NodeLeases, domain: string, path: string, names: LeaseFac
   if (settings.manager === 'lockd') return lockd?.held.some(each => each.name === name || each.name === path) === true
   const pid = pids.get(domain)
   return pid !== undefined && sanlock?.held.some(each => each.name === name && each.pid === pid) === true
-}
-
-/** Nodes where a start is protected now. */
-export function guardedNodes({ nodes }: LeaseFacts): string[] {
-  return [...nodes].flatMap(([name, leases]) => (isGuarded(leases) ? [name] : []))
 }

@@ -67,12 +67,8 @@ function heldByOthers(facts: LeaseFacts, one: Step, node: string): LeaseOfDisk[]
 
 function domainsOf({ cluster }: LeaseFacts, { domain, uuid }: Step): Domain[] {
   const shown = sightingsOf(cluster, { name: domain, uuid }).flatMap(each => each.domain.definition ?? [])
-  return [
-    ...shown,
-    ...(cluster.definitions.get(domain)?.domain === undefined
-      ? []
-      : [cluster.definitions.get(domain)?.domain as Domain]),
-  ]
+  const defined = cluster.definitions.get(domain)?.domain
+  return defined === undefined ? shown : [...shown, defined]
 }
 
 function holderOf({ owner, standing }: LeaseOfDisk): string {

@@ -10,6 +10,8 @@ import {
   type LeaseSettings,
   LOCKSPACE,
   type Lockspace,
+  managerIn,
+  NO_MANAGER,
   type NodeLeases,
   SANLOCK_ORDER_FILE,
   type Sanlock,
@@ -153,18 +155,11 @@ function settingsOf(rows: Rows): LeaseSettings {
   const manager = of('qemu').get('lock_manager')
   return {
     manager: managerIn(manager),
-    saysNone: manager === NONE,
+    saysNone: manager === NO_MANAGER,
     sanlock: of('sanlock'),
     lockd: of('lockd'),
     hostName: of('daemon').get('our_host_name') ?? '',
   }
-}
-
-/** libvirt's name for no manager at all. */
-const NONE = 'nop'
-
-function managerIn(value = ''): string {
-  return value === NONE ? '' : value
 }
 
 function folderIn([folder = []]: Rows, [mounted = []]: Rows, settings: LeaseSettings): LeaseFolder {

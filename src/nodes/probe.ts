@@ -4,6 +4,7 @@
  * what it means is worked out here.
  */
 import { quote } from '../core/command.ts'
+import { managerIn } from '../core/lease.ts'
 import type { PathFacts } from '../core/node.ts'
 import { deviceIdentity, fileIdentity, type Mount, parseMounts } from './identity.ts'
 import { parseProcesses, type QemuProcess } from './qemu-process.ts'
@@ -131,11 +132,6 @@ export function parseProbe(output: string, question: ProbeQuestion, node: string
     lockManager: managerIn(answer.of('lock')[0]?.[0]),
     pids: new Set(answer.of('pid').map(([pid]) => Number(pid))),
   }
-}
-
-/** libvirt's name for no manager at all is `nop`. */
-function managerIn(value = ''): string {
-  return value === 'nop' ? '' : value
 }
 
 const MISSING: PathFacts = { exists: false, kind: 'missing' }

@@ -12,7 +12,7 @@ import {
 import { leaseFacts } from '../lease-facts.ts'
 import type { Parts } from '../operate.ts'
 import { exitStatus, failure, type Message, note, type Report, silentWarnings, warning } from '../report.ts'
-import { DISK_COLUMNS, diskTable } from './lease-status.ts'
+import { diskTable } from './lease-status.ts'
 import { type Input, requiredWord } from './operation.ts'
 
 export async function explainLease(parts: Parts, input: Input): Promise<Report> {
@@ -38,7 +38,7 @@ export async function explainLease(parts: Parts, input: Input): Promise<Report> 
     }
   return {
     exit: exitStatus.done,
-    table: { ...diskTable(facts, found, true), columns: DISK_COLUMNS },
+    table: diskTable(facts, found, true),
     messages: [
       ...silentWarnings(facts.cluster),
       ...uncovered.map(({ disk, why }) => warning(`${disk} of ${asked} has no lease: ${why}`)),

@@ -21,9 +21,10 @@ import {
   type LeaseSetup,
   type SetupAct,
   setupRefusals,
+  unheardRefusals,
   withHostIds,
 } from '../core/plan/lease-setup.ts'
-import { type Refusal, refuse, refuseSilent } from '../core/refusal.ts'
+import { type Refusal, refuse } from '../core/refusal.ts'
 import { askLeases, leaseFacts } from '../lease-facts.ts'
 import { DIRECT_SCRIPT } from '../nodes/lease-folder.ts'
 import type { Exit } from '../nodes/process.ts'
@@ -124,12 +125,10 @@ export async function disableLeases(parts: Parts, input: Input): Promise<Report>
   const busy = input.mode.act ? await busyRefusals(parts) : []
   if (busy.length > 0) return refusedReport(busy)
   const facts = await leaseFacts(parts)
-  const refusals = asked.flatMap(({ name }): Refusal[] => {
-    const seen = facts.cluster.nodes.get(name)?.seen
-    if (seen !== undefined && seen.state !== 'up') return [refuseSilent(name, seen)]
-    const problem = facts.unasked.get(name)
-    return problem === undefined ? [] : [refuse('probeFailed', { node: name, problem })]
-  })
+  const refusals = unheardRefusals(
+    facts,
+    asked.map(({ name }) => name),
+  )
   if (refusals.length > 0) return refusedReport(refusals)
   const turns = asked.map(({ name }): Turn => {
     return { node: name, acts: disableActs(name, facts.nodes.get(name) as NodeLeases), await: 'answers' }

@@ -8,7 +8,6 @@ import {
   type LeaseOfDisk,
   leasesOfDisks,
   managerOf,
-  type Standing,
   unprotected,
 } from '../core/leases.ts'
 import { leaseFacts } from '../lease-facts.ts'
@@ -76,20 +75,26 @@ export async function showStatus(parts: Parts): Promise<Report> {
   const facts = await leaseFacts(parts)
   if (facts.cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
   await writeSightings(parts, facts)
+  const leases = leasesOfDisks(facts)
   return {
     exit: exitOf(facts),
     table: nodeTable(facts),
-    also: { key: 'disks', table: diskTable(facts, leasesOfDisks(facts)) },
-    messages: messagesOf(facts),
+    also: { key: 'disks', table: diskTable(facts, leases) },
+    messages: messagesOf(facts, leases),
   }
 }
 
 export async function showDisks(parts: Parts, unused: boolean): Promise<Report> {
   const facts = await leaseFacts(parts)
   if (facts.cluster.nodes.size === 0) return { exit: exitStatus.done, messages: [NO_NODES] }
-  const leases = leasesOfDisks(facts).filter(({ path }) => !unused || path === undefined)
+  const all = leasesOfDisks(facts)
+  const leases = all.filter(({ path }) => !unused || path === undefined)
   const nothing = unused && leases.length === 0 ? [note('every lease belongs to a disk that is in use')] : []
-  return { exit: exitOf(facts), table: diskTable(facts, leases, unused), messages: [...messagesOf(facts), ...nothing] }
+  return {
+    exit: exitOf(facts),
+    table: diskTable(facts, leases, unused),
+    messages: [...messagesOf(facts, all), ...nothing],
+  }
 }
 
 /** Whoever did not answer may hold anything. */
@@ -103,13 +108,19 @@ function nodeTable(facts: LeaseFacts): Table {
     const leases = facts.nodes.get(node)
     if (leases === undefined)
       return { node, manager: facts.cluster.nodes.get(node)?.seen.state === 'up' ? 'unknown' : 'unreachable' }
-    const without = bare.flatMap(each => (each.node === node && !each.paused ? [each.domain] : []))
-    return { node, ...nodeRow(leases, facts, node), ...(without.length === 0 ? {} : { without: without.join(', ') }) }
+    const here = bare.filter(each => each.node === node)
+    const without = here.flatMap(each => (each.paused ? [] : [each.domain]))
+    const names = here.map(({ domain }) => domain)
+    return {
+      node,
+      ...nodeRow(leases, facts, node, names),
+      ...(without.length === 0 ? {} : { without: without.join(', ') }),
+    }
   })
   return { columns: NODE_COLUMNS, rows }
 }
 
-function nodeRow(leases: NodeLeases, facts: LeaseFacts, node: string) {
+function nodeRow(leases: NodeLeases, facts: LeaseFacts, node: string, bare: readonly string[]) {
   const { sanlock, lockd, settings } = leases
   if (settings.manager === '') return { manager: 'none' }
   if (settings.manager === 'lockd')
@@ -117,7 +128,7 @@ function nodeRow(leases: NodeLeases, facts: LeaseFacts, node: string) {
       manager: 'lockd',
       daemon: lockd === undefined ? 'no' : 'runs',
       held: lockd?.held.length ?? 0,
-      domains: lockdDomains(facts, node),
+      domains: lockdDomains(facts, node, bare),
     }
   if (sanlock === undefined) return { manager: settings.manager, daemon: 'no', watchdog: 'no', lockspace: 'no' }
   const { lockspace, held, watchdog, nowSeconds } = sanlock
@@ -137,30 +148,19 @@ function nodeRow(leases: NodeLeases, facts: LeaseFacts, node: string) {
   }
 }
 
-function lockdDomains(facts: LeaseFacts, node: string): string {
-  const bare = new Set(unprotected(facts).flatMap(each => (each.node === node ? [each.domain] : [])))
-  return sightings(facts.cluster)
+function lockdDomains({ cluster }: LeaseFacts, node: string, bare: readonly string[]): string {
+  return sightings(cluster)
     .flatMap(each =>
-      each.node === node && each.domain.active && !bare.has(each.domain.name) ? [each.domain.name] : [],
+      each.node === node && each.domain.active && !bare.includes(each.domain.name) ? [each.domain.name] : [],
     )
     .join(', ')
-}
-
-const WORDS: Readonly<Record<Standing, string>> = {
-  held: 'held',
-  doubt: 'doubt',
-  dead: 'dead',
-  old: 'free (old)',
-  free: 'free',
-  damaged: 'damaged',
-  none: 'none',
 }
 
 export function diskTable(facts: LeaseFacts, leases: readonly LeaseOfDisk[], unused = false): Table {
   const rows = leases.map(({ path, domains, name, standing, owner }) => ({
     ...(path === undefined ? {} : { path }),
     domains: domains.join(', '),
-    state: WORDS[standing],
+    state: standing === 'old' ? 'free (old)' : standing,
     ...(owner === undefined ? {} : { holder: owner.node ?? owner.hostName }),
     ...(owner === undefined || owner.hostId === 0 ? {} : { hostId: owner.hostId, generation: owner.generation }),
     ...versionOf(facts, name),
@@ -188,7 +188,7 @@ function uncoveredRows(facts: LeaseFacts) {
   )
 }
 
-function messagesOf(facts: LeaseFacts): Message[] {
+function messagesOf(facts: LeaseFacts, leases: readonly LeaseOfDisk[]): Message[] {
   const { cluster, nodes, unasked } = facts
   const manager = managerOf(nodes)
   const silent = new Set([...cluster.nodes.values()].flatMap(({ name, seen }) => (seen.state === 'up' ? [] : [name])))
@@ -212,7 +212,7 @@ function messagesOf(facts: LeaseFacts): Message[] {
       ),
     ),
     ...unprotected(facts).map(each => unprotectedMessage(each, facts)),
-    ...damagedMessages(facts),
+    ...damagedMessages(facts, leases),
   ]
 }
 
@@ -287,12 +287,12 @@ function unprotectedMessage(
   )
 }
 
-function damagedMessages(facts: LeaseFacts): Message[] {
-  return leasesOfDisks(facts)
+function damagedMessages({ folder }: LeaseFacts, leases: readonly LeaseOfDisk[]): Message[] {
+  return leases
     .filter(({ standing }) => standing === 'damaged')
     .map(({ path, name }) =>
       warning(
-        `the lease ${facts.folder}/${name}${path === undefined ? '' : ` of ${path}`} is damaged: nobody can tell whether somebody has it, and nothing with that disk can start`,
+        `the lease ${folder}/${name}${path === undefined ? '' : ` of ${path}`} is damaged: nobody can tell whether somebody has it, and nothing with that disk can start`,
         `havirt lease explain ${path ?? name}`,
       ),
     )

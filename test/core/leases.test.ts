@@ -16,8 +16,8 @@ import {
   commonFolder,
   domainOfPid,
   domainsWithDisks,
-  guardedNodes,
   knownPaths,
+  type LeaseFacts,
   leasesOfDisks,
   managerOf,
   nodeOfHost,
@@ -75,6 +75,10 @@ const saying = (...states: readonly Parameters<typeof seenHosts>[0][1][]) =>
       }),
     ]),
   )
+
+/** Nodes where a start is protected now. */
+const guardedNodes = ({ nodes }: LeaseFacts) =>
+  [...nodes].flatMap(([name, leases]) => (isGuarded(leases) ? [name] : []))
 
 describe('how the lease of a disk stands', () => {
   const taken = [aLeaseFile(WEB, { timestamp: 500 })]

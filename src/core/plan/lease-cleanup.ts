@@ -1,8 +1,9 @@
 /** Plans which files of leases can go: those of disks that nobody has, held by nobody, and last taken long ago. */
-import { sightings, unknownNodes, upNodes } from '../cluster.ts'
+import { sightings, upNodes } from '../cluster.ts'
 import { isGuarded, type LeaseFile, leasable } from '../lease.ts'
 import { domainsWithDisks, type LeaseFacts, managerOf } from '../leases.ts'
-import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
+import { type Refusal, refuse } from '../refusal.ts'
+import { unheardRefusals } from './lease-setup.ts'
 
 export interface LeaseCleanup {
   readonly remove: readonly LeaseFile[]
@@ -32,15 +33,7 @@ export function planCleanup(facts: LeaseFacts, nowMs: number, days: number): Lea
 }
 
 function unheard(facts: LeaseFacts): Refusal[] {
-  const { cluster, nodes, unasked, folder } = facts
-  const silent = [...cluster.nodes.values()].flatMap(({ name, seen }) =>
-    seen.state === 'up' ? [] : [refuseSilent(name, seen)],
-  )
-  const unsaid = [...unasked].flatMap(([node, problem]) =>
-    unknownNodes(cluster).some(({ name }) => name === node) || cluster.nodes.get(node)?.seen.state !== 'up'
-      ? []
-      : [refuse('probeFailed', { node, problem })],
-  )
+  const { cluster, nodes, folder } = facts
   const opaque = sightings(cluster).flatMap(({ node, domain }) =>
     domain.definition === undefined
       ? [
@@ -84,7 +77,7 @@ function unheard(facts: LeaseFacts): Refusal[] {
         : [],
     ),
   )
-  return [...silent, ...unsaid, ...opaque, ...unreadable, ...elsewhere, ...volumes]
+  return [...unheardRefusals(facts, [...cluster.nodes.keys()]), ...opaque, ...unreadable, ...elsewhere, ...volumes]
 }
 
 function reasonToKeep(

@@ -54,20 +54,24 @@ const FILES = {
 
 // ---- refusals -----------------------------------------------------------------------------------------------------------
 
-/** Everything that stands in the way, of all nodes at once. */
-export function setupRefusals(facts: LeaseFacts, setup: LeaseSetup, ground: Ground): Refusal[] {
-  const silent = setup.nodes.flatMap(node => {
-    const seen = facts.cluster.nodes.get(node)?.seen
+/** One refusal for each of the nodes that did not answer, or did not say what leases it has. */
+export function unheardRefusals({ cluster, unasked }: LeaseFacts, nodes: readonly string[]): Refusal[] {
+  return nodes.flatMap(node => {
+    const seen = cluster.nodes.get(node)?.seen
     if (seen !== undefined && seen.state !== 'up') return [refuseSilent(node, seen)]
-    const problem = facts.unasked.get(node)
+    const problem = unasked.get(node)
     return problem === undefined ? [] : [refuse('probeFailed', { node, problem })]
   })
+}
+
+/** Everything that stands in the way, of all nodes at once. */
+export function setupRefusals(facts: LeaseFacts, setup: LeaseSetup, ground: Ground): Refusal[] {
   const asked = setup.nodes.flatMap(node => {
     const leases = facts.nodes.get(node)
     return leases === undefined ? [] : [[node, leases] as const]
   })
   return [
-    ...silent,
+    ...unheardRefusals(facts, setup.nodes),
     ...asked.flatMap(([node, leases]) => packageRefusals(node, leases, setup.manager)),
     ...groundRefusals(setup, ground),
     ...asked.flatMap(([node, leases]) => mountRefusals(node, leases, setup)),
