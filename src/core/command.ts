@@ -13,6 +13,13 @@ export interface Command {
   readonly stdout?: string
 }
 
+/** A command on a node that is about no domain, and why: it sets the node itself up. */
+export interface NodeAct {
+  readonly node: string
+  readonly why: string
+  readonly command: Command
+}
+
 type Commands = { [S in StepName]: (args: StepArgs[S], uri: string) => Command | undefined }
 
 /** The command of a step; undefined for a step that only waits or records. `uri` is the node's own libvirt. */
@@ -122,4 +129,9 @@ export function script(steps: readonly Step[], uri: string, here: string | undef
     if (command === undefined) return [`# (havirt itself: ${describeStep(one)})`]
     return [`# ${describeStep(one)}`, pasteableLine(command, here)]
   })
+}
+
+/** The same of acts on nodes, in their order. */
+export function actScript(acts: readonly NodeAct[], here: string | undefined): string[] {
+  return acts.flatMap(({ why, command }) => [`# ${why}`, pasteableLine(command, here)])
 }

@@ -1,12 +1,11 @@
 /** `node iscsiscan`: targets and disks of iSCSI portals on all nodes. */
 import { type Cluster, upNodes } from '../core/cluster.ts'
-import { pasteableLine } from '../core/command.ts'
+import { actScript, type NodeAct } from '../core/command.ts'
 import type { Disk } from '../core/domain.ts'
 import { type Offered, type Portal, parseOffers, portalsOf } from '../core/iscsi.ts'
 import type { NodeRecord } from '../core/node.ts'
 import {
   discoveryCommand,
-  type IscsiAct,
   type IscsiFacts,
   type IscsiPlan,
   type NodeIscsi,
@@ -20,7 +19,6 @@ import type { Exit } from '../nodes/process.ts'
 import { readSecret } from '../nodes/secret.ts'
 import type { Parts } from '../operate.ts'
 import {
-  type Column,
   exitStatus,
   failure,
   type Message,
@@ -31,14 +29,9 @@ import {
   silentWarnings,
   warning,
 } from '../report.ts'
+import { ACT_COLUMNS, type ActDone } from './node-acts.ts'
 import { observeDisks } from './observations.ts'
 import { type Input, type Operation, unknownAmong, words } from './operation.ts'
-
-const COLUMNS: readonly Column[] = [
-  { key: 'node', title: 'NODE', help: 'the node' },
-  { key: 'what', title: 'WHAT', help: 'what was done there' },
-  { key: 'outcome', title: 'OUTCOME', help: 'done; or what the command said' },
-]
 
 export const iscsiOperations: readonly Operation[] = [
   {
@@ -49,7 +42,7 @@ export const iscsiOperations: readonly Operation[] = [
     args: [{ name: 'NODE', help: 'only on these nodes', required: false, many: true, complete: 'node' }],
     options: [],
     changes: true,
-    columns: COLUMNS,
+    columns: ACT_COLUMNS,
     examples: ['havirt node iscsiscan', 'havirt -y node iscsiscan node3'],
     run: scanIscsi,
   },
@@ -88,12 +81,12 @@ async function show(scan: Scan, asked: readonly string[]): Promise<Report> {
   if (refusals.length > 0) return refusedReport(refusals)
   const { acts, kept } = planRemovals(facts)
   const all = [...preparations(scan, facts), ...planLogins(facts), ...acts]
-  const script = all.flatMap(({ why, command }) => [`# ${why}`, pasteableLine(command, facts.cluster.here)])
+  const script = actScript(all, facts.cluster.here)
   const exit = isComplete(scan.wanted, facts) ? exitStatus.done : exitStatus.partly
   return { exit, script, messages: messagesOf(scan, facts, kept, all.length === 0) }
 }
 
-function preparations({ portals, wanted }: Scan, { nodes }: IscsiFacts): IscsiAct[] {
+function preparations({ portals, wanted }: Scan, { nodes }: IscsiFacts): NodeAct[] {
   return wanted.filter(name => nodes.has(name)).flatMap(node => portals.flatMap(portal => preparation(node, portal)))
 }
 
@@ -187,12 +180,6 @@ function said({ stderr, timedOut, status }: Exit): string {
 
 // ---- doing --------------------------------------------------------------------------------------------------------------
 
-interface Done {
-  readonly node: string
-  readonly what: string
-  readonly outcome: string
-}
-
 async function carryOut(scan: Scan, asked: readonly string[]): Promise<Report> {
   const before = await factsOf(scan)
   const refusals = silentAmong(before.cluster, asked)
@@ -218,18 +205,18 @@ async function carryOut(scan: Scan, asked: readonly string[]): Promise<Report> {
   )
   return {
     exit,
-    table: { columns: COLUMNS, rows: rows.map(row => ({ ...row })) },
+    table: { columns: ACT_COLUMNS, rows: rows.map(row => ({ ...row })) },
     messages: [...messagesOf(scan, after, kept, rows.length === 0), ...errors],
   }
 }
 
 /** On every node one after the other, on all nodes at once; what fails on a node ends its turn there. */
-async function perform({ parts, records }: Scan, acts: readonly IscsiAct[]): Promise<Done[]> {
+async function perform({ parts, records }: Scan, acts: readonly NodeAct[]): Promise<ActDone[]> {
   const nodes = [...new Set(acts.map(({ node }) => node))]
   const done = await Promise.all(
     nodes.map(async node => {
       const record = records.get(node)
-      const rows: Done[] = []
+      const rows: ActDone[] = []
       for (const { why, command } of acts.filter(each => each.node === node)) {
         const outcome = record === undefined ? 'there is no such node' : await run(parts, record, command)
         rows.push({ node, what: why, outcome })
@@ -244,7 +231,7 @@ async function perform({ parts, records }: Scan, acts: readonly IscsiAct[]): Pro
 /** What is there already is no failure: a record, or a session (iscsiadm(8), statuses 15 and 6). */
 const ALREADY = new Set([15, 6])
 
-async function run(parts: Parts, record: NodeRecord, command: IscsiAct['command']): Promise<string> {
+async function run(parts: Parts, record: NodeRecord, command: NodeAct['command']): Promise<string> {
   let stdin: string | undefined
   try {
     stdin = command.stdin === undefined ? undefined : `${await readSecret(command.stdin)}\n`

@@ -1,7 +1,7 @@
 /** `lease enable` and `lease disable`: one node after the other, each step shown first. */
 import { randomUUID } from 'node:crypto'
 import { upNodes } from '../core/cluster.ts'
-import { pasteableLine } from '../core/command.ts'
+import { actScript, type NodeAct } from '../core/command.ts'
 import {
   DEFAULT_IO_TIMEOUT_SECONDS,
   isGuarded,
@@ -19,7 +19,6 @@ import {
   type HostIdBook,
   joinSeconds,
   type LeaseSetup,
-  type SetupAct,
   setupRefusals,
   unheardRefusals,
   withHostIds,
@@ -29,31 +28,16 @@ import { askLeases, leaseFacts } from '../lease-facts.ts'
 import { DIRECT_SCRIPT } from '../nodes/lease-folder.ts'
 import type { Exit } from '../nodes/process.ts'
 import { claimedRefusal, type Parts } from '../operate.ts'
-import {
-  type Column,
-  exitStatus,
-  failure,
-  type Message,
-  NO_NODES,
-  note,
-  type Report,
-  refusedReport,
-  warning,
-} from '../report.ts'
+import { exitStatus, failure, type Message, NO_NODES, note, type Report, refusedReport, warning } from '../report.ts'
 import { unguardedMessages } from './lease-status.ts'
+import { ACT_COLUMNS, type ActDone } from './node-acts.ts'
 import { type Input, requiredWord, unknownAmong, words } from './operation.ts'
 import { askShell, markAll } from './shared-folders.ts'
-
-export const SETUP_COLUMNS: readonly Column[] = [
-  { key: 'node', title: 'NODE', help: 'the node' },
-  { key: 'what', title: 'WHAT', help: 'what was done there' },
-  { key: 'outcome', title: 'OUTCOME', help: 'done; or what the command said' },
-]
 
 /** What a node is asked in turn once its part is done, and how long that may take. */
 interface Turn {
   readonly node: string
-  readonly acts: readonly SetupAct[]
+  readonly acts: readonly NodeAct[]
   /** The daemon is to be ready before the next node's turn. */
   readonly await: 'ready' | 'answers'
 }
@@ -259,7 +243,7 @@ function shown(
   if (busy.length === 0)
     return { exit: exitStatus.done, messages: [...notes, note('nothing to do: every node is so already')] }
   const script = busy.flatMap(({ node, acts, await: wait }) => [
-    ...acts.flatMap(({ why, command }) => [`# ${why}`, pasteableLine(command, facts.cluster.here)]),
+    ...actScript(acts, facts.cluster.here),
     `# (havirt itself: wait until ${waitText(node, wait)}, before the next node)`,
   ])
   return { exit: exitStatus.done, script: [...before, ...script], messages: notes }
@@ -290,12 +274,6 @@ function notesOf(facts: LeaseFacts, { nodes, manager }: LeaseSetup): Message[] {
 
 // ---- doing --------------------------------------------------------------------------------------------------------------
 
-interface Done {
-  readonly node: string
-  readonly what: string
-  readonly outcome: string
-}
-
 const ACT_TIMEOUT_MS = 200_000
 
 /** One node after the other: what goes wrong on one must not go wrong on all. */
@@ -307,7 +285,7 @@ async function carryOut(
   notes: readonly Message[],
 ): Promise<Report> {
   const busy = turns.filter(({ acts }) => acts.length > 0)
-  const rows: Done[] = []
+  const rows: ActDone[] = []
   const bar = parts.progress.begin('leases', busy.length)
   for (const [at, turn] of busy.entries()) {
     if (parts.interrupt.requested()) break
@@ -327,7 +305,7 @@ async function carryOut(
       : rows.some(({ outcome }) => outcome === 'done')
         ? exitStatus.partly
         : exitStatus.failed,
-    table: { columns: SETUP_COLUMNS, rows: rows.map(row => ({ ...row })) },
+    table: { columns: ACT_COLUMNS, rows: rows.map(row => ({ ...row })) },
     messages: [
       ...notes,
       ...(busy.length === 0 ? [note('nothing to do: every node is so already')] : []),
@@ -346,8 +324,13 @@ async function carryOut(
   }
 }
 
-async function takeTurn(parts: Parts, record: NodeRecord, turn: Turn, setup: LeaseSetup | undefined): Promise<Done[]> {
-  const rows: Done[] = []
+async function takeTurn(
+  parts: Parts,
+  record: NodeRecord,
+  turn: Turn,
+  setup: LeaseSetup | undefined,
+): Promise<ActDone[]> {
+  const rows: ActDone[] = []
   for (const { why, command } of turn.acts) {
     const exit = await parts.nodes.ask(record, { command, timeoutMs: ACT_TIMEOUT_MS })
     rows.push({ node: turn.node, what: why, outcome: exit.status === 0 ? 'done' : said(exit) })

@@ -2,8 +2,9 @@
 import { CLEANUP_COLUMNS, cleanUp } from './lease-cleanup.ts'
 import { explainLease } from './lease-explain.ts'
 import { reconcile } from './lease-reconcile.ts'
-import { disableLeases, enableLeases, SETUP_COLUMNS } from './lease-setup.ts'
+import { disableLeases, enableLeases } from './lease-setup.ts'
 import { DISK_COLUMNS, NODE_COLUMNS, showDisks, showStatus } from './lease-status.ts'
+import { ACT_COLUMNS } from './node-acts.ts'
 import type { Operation } from './operation.ts'
 
 const NODES = { name: 'NODE', help: 'only these nodes', required: false, many: true, complete: 'node' } as const
@@ -30,7 +31,7 @@ export const leaseOperations: readonly Operation[] = [
       },
     ],
     changes: true,
-    columns: SETUP_COLUMNS,
+    columns: ACT_COLUMNS,
     examples: ['havirt lease enable sanlock --dir /srv/leases', 'havirt -y lease enable sanlock node4'],
     run: enableLeases,
   },
@@ -42,7 +43,7 @@ export const leaseOperations: readonly Operation[] = [
     args: [NODES],
     options: [],
     changes: true,
-    columns: SETUP_COLUMNS,
+    columns: ACT_COLUMNS,
     examples: ['havirt -y lease disable'],
     run: disableLeases,
   },

@@ -1,6 +1,6 @@
 /** Plans what an iSCSI scan does on nodes: log in to what is new, look again at what is there, take away what vanished everywhere. */
 import { type Cluster, namesOfDisks, sightings, unknownNodes, upNodes } from '../cluster.ts'
-import type { Command } from '../command.ts'
+import type { Command, NodeAct } from '../command.ts'
 import type { Chap, Offered, Portal } from '../iscsi.ts'
 import { isPresent } from '../node.ts'
 import type { IscsiDisk, IscsiSession } from '../validate/survey.ts'
@@ -30,20 +30,13 @@ export interface IscsiFacts {
   readonly wanted: readonly string[]
 }
 
-/** One command, and why. */
-export interface IscsiAct {
-  readonly node: string
-  readonly why: string
-  readonly command: Command
-}
-
 /** `kept`: what has vanished and is not taken away, and why. */
 export interface IscsiPlan {
-  readonly acts: readonly IscsiAct[]
+  readonly acts: readonly NodeAct[]
   readonly kept: readonly { readonly node: string; readonly what: string; readonly why: string }[]
 }
 
-const act = (node: string, why: string, argv: readonly string[], stdin?: string): IscsiAct => ({
+const act = (node: string, why: string, argv: readonly string[], stdin?: string): NodeAct => ({
   node,
   why,
   command: { node, argv, ...(stdin === undefined ? {} : { stdin }) },
@@ -132,7 +125,7 @@ export function discoveryCommand(node: string, { address, chap }: Portal): Comma
 }
 
 /** Before a portal that wants CHAP can be asked, open-iscsi must know the password. */
-export function preparation(node: string, { address, chap }: Portal): IscsiAct[] {
+export function preparation(node: string, { address, chap }: Portal): NodeAct[] {
   if (chap === undefined) return []
   const [argv, stdin] = chapCommand('discovery.sendtargets', chap, [
     `send_targets/${address.replace(/:(\d+)$/, ',$1')}/st_config`,
@@ -154,7 +147,7 @@ export function preparation(node: string, { address, chap }: Portal): IscsiAct[]
 }
 
 /** New targets, and a new look at those that are there. */
-export function planLogins(facts: IscsiFacts): IscsiAct[] {
+export function planLogins(facts: IscsiFacts): NodeAct[] {
   return facts.wanted.flatMap(node => {
     const seen = facts.nodes.get(node)
     if (seen === undefined) return []
@@ -177,7 +170,7 @@ function newTargets({ sessions, offers }: NodeIscsi, { address }: Portal): Offer
   )
 }
 
-function loginActs(node: string, { chap }: Portal, { target, portal }: Offered): IscsiAct[] {
+function loginActs(node: string, { chap }: Portal, { target, portal }: Offered): NodeAct[] {
   const record = ['iscsiadm', '-m', 'node', '-T', target, '-p', portal]
   const password =
     chap === undefined
@@ -207,10 +200,10 @@ function loginActs(node: string, { chap }: Portal, { target, portal }: Offered):
 
 /** What is gone for good: taken away only where every node was asked, and nobody anywhere uses it. */
 export function planRemovals(facts: IscsiFacts): IscsiPlan {
-  const acts: IscsiAct[] = []
+  const acts: NodeAct[] = []
   const kept: { node: string; what: string; why: string }[] = []
   const unheard = unheardOf(facts)
-  const judge = (node: string, what: string, disks: readonly SeenDisk[], take: () => IscsiAct[]) => {
+  const judge = (node: string, what: string, disks: readonly SeenDisk[], take: () => NodeAct[]) => {
     const why = unheard ?? disks.flatMap(disk => usesOf(facts, disk))[0]
     if (why !== undefined) kept.push({ node, what, why })
     else if (facts.wanted.includes(node)) acts.push(...take())
@@ -252,7 +245,7 @@ function unheardOf({ cluster, nodes }: IscsiFacts): string | undefined {
   return unreadable === undefined ? undefined : `${unreadable.path} cannot be read`
 }
 
-function logout(node: string, target: string, portal: string, disks: readonly SeenDisk[]): IscsiAct[] {
+function logout(node: string, target: string, portal: string, disks: readonly SeenDisk[]): NodeAct[] {
   const record = ['iscsiadm', '-m', 'node', '-T', target, '-p', portal]
   const words = disks.flatMap(({ device, wwid }) => [device, wwid])
   return [

@@ -1,5 +1,5 @@
 /** Plans how nodes get disk leases, and how they lose them: commands on each node, in the order that works. */
-import type { Command } from '../command.ts'
+import type { NodeAct } from '../command.ts'
 import {
   DEFAULT_IO_TIMEOUT_SECONDS,
   deadAfterSeconds,
@@ -15,13 +15,6 @@ import {
 } from '../lease.ts'
 import { domainOfPid, type LeaseFacts } from '../leases.ts'
 import { type Refusal, refuse, refuseSilent } from '../refusal.ts'
-
-/** One command, and why. */
-export interface SetupAct {
-  readonly node: string
-  readonly why: string
-  readonly command: Command
-}
 
 export interface LeaseSetup {
   readonly manager: LeaseManager
@@ -270,10 +263,10 @@ function lowest(isFree: (id: number) => boolean): number {
 
 // ---- acts ---------------------------------------------------------------------------------------------------------------
 
-const act = (node: string, why: string, ...argv: string[]): SetupAct => ({ node, why, command: { node, argv } })
+const act = (node: string, why: string, ...argv: string[]): NodeAct => ({ node, why, command: { node, argv } })
 
 /** What is to be done on one node; nothing where it is all so already. */
-export function enableActs(node: string, leases: NodeLeases, setup: LeaseSetup): SetupAct[] {
+export function enableActs(node: string, leases: NodeLeases, setup: LeaseSetup): NodeAct[] {
   const { settings } = leases
   const edits = [
     ...settingEdits(node, FILES[setup.manager], settings[setup.manager], managerSettings(node, leases, setup)),
@@ -331,7 +324,7 @@ function managerSettings(node: string, { user, settings }: NodeLeases, setup: Le
 /** Under this name the file stays as it was before havirt first changed it. */
 export const KEPT_SUFFIX = '.before-havirt'
 
-function keep(node: string, file: string): SetupAct {
+function keep(node: string, file: string): NodeAct {
   const kept = `${file}${KEPT_SUFFIX}`
   return act(
     node,
@@ -346,7 +339,7 @@ function keep(node: string, file: string): SetupAct {
  * The lines of these keys replaced where they stand, or added at the end, and every other byte kept: comments that hold an example of
  * the same key are no lines of it. sed writes the file anew beside the old one and renames it.
  */
-function settingEdits(node: string, file: string, now: ReadonlyMap<string, string>, wanted: Wanted): SetupAct[] {
+function settingEdits(node: string, file: string, now: ReadonlyMap<string, string>, wanted: Wanted): NodeAct[] {
   const other = wanted.filter(([key, value]) => now.get(key) !== value.replaceAll('"', ''))
   if (other.length === 0) return []
   // What is added goes first: for a line that it changes sed does nothing more, and that may be the last one.
@@ -359,12 +352,12 @@ function settingEdits(node: string, file: string, now: ReadonlyMap<string, strin
   return [keep(node, file), act(node, `write into ${file} on ${node}: ${what}`, 'sed', '-i', ...words, file)]
 }
 
-function flush(node: string, ...files: string[]): SetupAct {
+function flush(node: string, ...files: string[]): NodeAct {
   return act(node, `see that it is on the disk of ${node}`, 'sync', ...files)
 }
 
 /** libvirt joins the lockspace only as it starts: without sanlock before it, a node that boots could start nothing. */
-function orderActs(node: string, { ordered }: NodeLeases): SetupAct[] {
+function orderActs(node: string, { ordered }: NodeLeases): NodeAct[] {
   if (ordered) return []
   const folder = SANLOCK_ORDER_FILE.slice(0, SANLOCK_ORDER_FILE.lastIndexOf('/'))
   const lines = '"[Unit]" "After=wdmd.service" "Before=libvirtd.service virtqemud.service"'
@@ -372,7 +365,7 @@ function orderActs(node: string, { ordered }: NodeLeases): SetupAct[] {
   return [act(node, `let sanlock on ${node} start before libvirt at boot`, 'sh', '-c', write)]
 }
 
-function sanlockActs(node: string, leases: NodeLeases): SetupAct[] {
+function sanlockActs(node: string, leases: NodeLeases): NodeAct[] {
   const { settings, sanlock } = leases
   const order = orderActs(node, leases)
   const named =
@@ -394,7 +387,7 @@ function sanlockActs(node: string, leases: NodeLeases): SetupAct[] {
   return named.length > 0 && idle ? [...named, ...order, again] : [...named, ...order]
 }
 
-function lockdActs(node: string, { lockd }: NodeLeases): SetupAct[] {
+function lockdActs(node: string, { lockd }: NodeLeases): NodeAct[] {
   if (lockd !== undefined) return []
   return [
     act(
@@ -410,7 +403,7 @@ function lockdActs(node: string, { lockd }: NodeLeases): SetupAct[] {
 }
 
 /** Takes the settings out again. The daemons run on: what runs now is registered with them. */
-export function disableActs(node: string, leases: NodeLeases): SetupAct[] {
+export function disableActs(node: string, leases: NodeLeases): NodeAct[] {
   const { settings, service } = leases
   if (settings.manager !== 'sanlock' && settings.manager !== 'lockd') return []
   const keys = [

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import fc from 'fast-check'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { pasteableLine } from '../../../src/core/command.ts'
+import { type NodeAct, pasteableLine } from '../../../src/core/command.ts'
 import { MAX_HOST_ID, type NodeLeases } from '../../../src/core/lease.ts'
 import {
   disableActs,
@@ -16,7 +16,6 @@ import {
   joinSeconds,
   KEPT_SUFFIX,
   type LeaseSetup,
-  type SetupAct,
   setupRefusals,
   withHostIds,
 } from '../../../src/core/plan/lease-setup.ts'
@@ -385,9 +384,9 @@ describe('host ids', () => {
 
 // ---- acts ------------------------------------------------------------------------------------------------------------------
 
-const printed = (acts: readonly SetupAct[]) =>
+const printed = (acts: readonly NodeAct[]) =>
   `${acts.flatMap(({ why, command }) => [`# ${why}`, pasteableLine(command, 'here')]).join('\n')}\n`
-const programs = (acts: readonly SetupAct[]) => acts.map(({ command: { argv } }) => argv.slice(0, 3).join(' '))
+const programs = (acts: readonly NodeAct[]) => acts.map(({ command: { argv } }) => argv.slice(0, 3).join(' '))
 
 describe('what enabling does', () => {
   test.each<[string, NodeLeases, LeaseSetup]>([
@@ -573,7 +572,7 @@ function onFiles(files: Files = DEBIAN) {
       return settings
     },
     /** All but what is for systemd. */
-    carryOut: (acts: readonly SetupAct[]) => {
+    carryOut: (acts: readonly NodeAct[]) => {
       for (const { command } of acts) {
         const [program = '', ...args] = command.argv.map(here)
         if (program === 'systemctl') continue
