@@ -18,8 +18,27 @@ await writeFile(`${out}${name}`, program)
 await writeFile(`${out}havirt.cjs.new`, entry)
 await rename(`${out}havirt.cjs.new`, `${out}havirt.cjs`)
 for (const file of await readdir(out)) {
-  if (file !== name && file !== 'havirt.cjs' && file !== 'havirt.1')
+  if (![name, 'havirt.cjs', 'havirt.1', 'ocf'].includes(file))
     await rm(`${out}${file}`, { recursive: true, force: true })
+}
+
+// The Pacemaker agent, which is copied from here to the local disk of each node.
+await mkdir(`${out}ocf`, { recursive: true })
+for (const part of ['agent', 'keeper']) {
+  const entryPoint = part === 'agent' ? 'src/ocf/main.ts' : 'src/ocf/keeper.ts'
+  await put(`ocf/${part}.cjs`, await bundle({ entryPoints: [entryPoint], minifySyntax: true, minifyWhitespace: true }))
+}
+const { metaData } = await evaluate('src/core/agent/meta-data.ts')
+for (const api of ['1.0', '1.1']) await put(`ocf/meta-data-${api}.xml`, metaData(api, version))
+
+async function put(file, text) {
+  await writeFile(`${out}${file}.new`, text)
+  await rename(`${out}${file}.new`, `${out}${file}`)
+}
+
+async function evaluate(entryPoint) {
+  const text = await bundle({ entryPoints: [entryPoint], format: 'esm' })
+  return import(`data:text/javascript;base64,${Buffer.from(text).toString('base64')}`)
 }
 
 async function bundle(options) {

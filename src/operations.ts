@@ -8,12 +8,13 @@ import { leaseOperations } from './operations/lease.ts'
 import { maintenanceOperations } from './operations/maintenance.ts'
 import { nodeOperations } from './operations/node.ts'
 import { nodeDownOperations } from './operations/node-down.ts'
-import type { Operation } from './operations/operation.ts'
+import { ocfOperations } from './operations/ocf.ts'
+import type { Described, MachineOperation, Operation } from './operations/operation.ts'
 import { ruleOperations } from './operations/rule.ts'
 import { validateOperations } from './operations/validate.ts'
 import { whatIfOperations } from './operations/what-if.ts'
 
-/** All operations, in the order in which help lists them. */
+/** All operations of the cluster, in the order in which help lists them. */
 export const operations: readonly Operation[] = [
   ...nodeOperations,
   ...nodeDownOperations,
@@ -28,3 +29,9 @@ export const operations: readonly Operation[] = [
   ...clusterOperations,
   ...configOperations,
 ]
+
+/** Those of one machine. */
+export const machineOperations: readonly MachineOperation[] = ocfOperations
+
+/** Every verb, for whoever tells or completes them. */
+export const verbs: readonly Described[] = [...operations, ...machineOperations]

@@ -1,7 +1,7 @@
 /** Completion for shells, from the table: a few lines of shell that ask havirt what may follow. */
 import { join } from 'node:path'
-import type { Operation, Option } from '../operations/operation.ts'
-import { operations } from '../operations.ts'
+import type { Described, Option } from '../operations/operation.ts'
+import { verbs as allVerbs } from '../operations.ts'
 import { DefinitionFolder } from '../store/definitions.ts'
 import { DirectoryStore } from '../store/directory.ts'
 import { Records } from '../store/records.ts'
@@ -74,7 +74,7 @@ async function offers({ plain, awaiting, home }: Given, last: string): Promise<r
   if (operation !== undefined) return argumentOffers(operation, plain, home ?? usualHome())
   if (plain.length === 1 && plain[0] === 'completion') return Object.keys(SCRIPTS)
   const depth = plain.length
-  const verbs = operations
+  const verbs = allVerbs
     .flatMap(({ name, aliases = [] }) => [name, ...aliases])
     .map(name => name.split(' '))
     .filter(parts => parts.slice(0, depth).join(' ') === plain.join(' '))
@@ -82,16 +82,16 @@ async function offers({ plain, awaiting, home }: Given, last: string): Promise<r
   return [...new Set([...next, ...(depth === 0 ? DOOR_VERBS : [])])]
 }
 
-function operationOf(given: readonly string[]): Operation | undefined {
+function operationOf(given: readonly string[]): Described | undefined {
   const isGiven = (name: string) => name === given.slice(0, name.split(' ').length).join(' ')
-  return operations.find(({ name, aliases = [] }) => [name, ...aliases].some(isGiven))
+  return allVerbs.find(({ name, aliases = [] }) => [name, ...aliases].some(isGiven))
 }
 
 function optionsFor(plain: readonly string[]): Option[] {
   return [...(operationOf(plain)?.options ?? []), ...globalOptions]
 }
 
-async function argumentOffers(operation: Operation, plain: readonly string[], home: string): Promise<string[]> {
+async function argumentOffers(operation: Described, plain: readonly string[], home: string): Promise<string[]> {
   const words = plain.slice(operation.name.split(' ').length)
   const argument = operation.args[words.length] ?? operation.args.find(({ many }) => many)
   if (argument === undefined) return []

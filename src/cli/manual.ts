@@ -1,7 +1,7 @@
 /** The manual page havirt(1), from the table, in man(7)'s macros. */
 import { configOptions } from '../core/config.ts'
-import type { Argument, Operation, Option } from '../operations/operation.ts'
-import { operations } from '../operations.ts'
+import type { Argument, Described, Option } from '../operations/operation.ts'
+import { verbs } from '../operations.ts'
 import { globalOptions } from './program.ts'
 
 /** The whole page as roff. */
@@ -12,7 +12,7 @@ export function manualPage(): string {
     section('SYNOPSIS', '.B havirt\n[\\fIOPTION\\fR...] \\fINOUN VERB\\fR [\\fIARGUMENT\\fR...]'),
     section('DESCRIPTION', DESCRIPTION.map(roff).join('\n.PP\n')),
     section('OPTIONS', globalOptions.map(optionText).join('\n')),
-    section('COMMANDS', operations.map(operationText).join('\n')),
+    section('COMMANDS', verbs.map(operationText).join('\n')),
     section(
       'CONFIGURATION',
       `.I config.yaml\nin the home folder has these keys:\n${configOptions.map(configText).join('\n')}`,
@@ -55,7 +55,7 @@ function item(head: string, text: string): string {
   return `.TP\n${head}\n${text}`
 }
 
-function operationText(operation: Operation): string {
+function operationText(operation: Described): string {
   const usage = [operation.name, ...operation.args.map(argumentText)].join(' ')
   const examples = operation.examples.map(example => `.EX\n${roff(example)}\n.EE`).join('\n')
   return [

@@ -1,7 +1,7 @@
 /** Runs one operation in the real world and prints its report. Every error becomes a sentence here, and none a stack trace. */
 import { assemble } from '../assemble.ts'
 import type { Parts } from '../operate.ts'
-import type { Input, Operation } from '../operations/operation.ts'
+import type { Input, MachineOperation, Operation } from '../operations/operation.ts'
 import { type ExitStatus, exitStatus, failure, type Report } from '../report.ts'
 import { ConfigError } from '../store/home.ts'
 import { StoreError } from '../store/store.ts'
@@ -12,7 +12,7 @@ import { terminalProgress } from './progress.ts'
 
 /** Gives back the exit status. */
 export async function perform(
-  operation: Operation,
+  operation: Operation | MachineOperation,
   given: Omit<Input, 'mode' | 'ask'>,
   options: GlobalOptions,
   installation: Installation,
@@ -23,6 +23,10 @@ export async function perform(
   try {
     const conflict = contradiction(options)
     if (conflict !== undefined) return print(conflict, options, undefined)
+    if ('here' in operation) {
+      const input = { ...given, mode: { act: options.dryrun !== true, ensure: options.ensure === true, waitMs: 0 } }
+      return print(await operation.here({ ...installation, home }, input), options, undefined)
+    }
     const interrupt = terminalInterrupt(operation.changes)
     parts = await assemble(home, await terminalProgress(options.quiet === true), interrupt)
     const act =

@@ -6,8 +6,8 @@ import {
   Option as CommanderOption,
   InvalidArgumentError,
 } from 'commander'
-import type { Input, Operation, Option } from '../operations/operation.ts'
-import { operations } from '../operations.ts'
+import type { Input, MachineOperation, Operation, Option } from '../operations/operation.ts'
+import { machineOperations, operations } from '../operations.ts'
 import { exitStatus } from '../report.ts'
 import type { Format } from './output.ts'
 
@@ -60,6 +60,7 @@ export const groups: Readonly<Record<string, string>> = {
   lease: 'disk leases of sanlock or virtlockd: enable, show, explain, clean up',
   claim: 'who is working on what: list, takeover',
   config: 'options of config.yaml: list, set',
+  ocf: 'the resource agent for Pacemaker, on this machine: install, status, uninstall',
 }
 
 /** Runs one command line and gives back its exit status. Prints everything that there is to say. */
@@ -78,7 +79,8 @@ export async function runCommand(argv: readonly string[], installation: Installa
   }
 }
 
-type Run = (operation: Operation, input: Omit<Input, 'mode' | 'ask'>, options: GlobalOptions) => Promise<void>
+type AnyOperation = Operation | MachineOperation
+type Run = (operation: AnyOperation, input: Omit<Input, 'mode' | 'ask'>, options: GlobalOptions) => Promise<void>
 
 /** The parser, made from the table. */
 export function buildProgram(installation: Installation, run: Run): Command {
@@ -93,7 +95,7 @@ export function buildProgram(installation: Installation, run: Run): Command {
     .exitOverride()
   for (const option of globalOptions) program.addOption(toOption(option))
   program.addHelpText('after', EPILOGUE)
-  for (const operation of operations) addOperation(program, operation, run)
+  for (const operation of [...operations, ...machineOperations]) addOperation(program, operation, run)
   addDoorVerbs(program)
   return program
 }
@@ -103,7 +105,7 @@ Changes are shown as shell commands and not made, unless -y is given or config.y
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused, 4 partly done, 5 unknown, 6 a domain is present twice.
 Start with: havirt node update NODE...   then: havirt node scan`
 
-function addOperation(program: Command, operation: Operation, run: Run): void {
+function addOperation(program: Command, operation: AnyOperation, run: Run): void {
   const [first = '', verb] = operation.name.split(' ')
   const parent = verb === undefined ? program : groupOf(program, first)
   const command = parent.command(verb ?? first).description(operation.summary)

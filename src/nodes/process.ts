@@ -17,6 +17,14 @@ export interface RunOptions {
   readonly timeoutMs: number
   /** Ends the process early. What it did is unknown then, too. */
   readonly abort?: AbortSignal | undefined
+  /**
+   * Whose fate it shares: `own` (usual) lives on when our process group is ended, `ours` ends with it; `whole` is ended together with
+   * all that it started.
+   */
+  readonly group?: 'own' | 'ours' | 'whole'
+  /** Output beyond this is dropped; {@link MAX_OUTPUT_BYTES} unless said otherwise. */
+  readonly maxOutputBytes?: number
+  readonly environment?: NodeJS.ProcessEnv
 }
 
 /** Output beyond this is cut off: a node that prints without end must not fill our memory. */
@@ -28,13 +36,13 @@ export function run(file: string, args: readonly string[], options: RunOptions):
   return new Promise(resolve => {
     let child: ChildProcess
     try {
-      child = start(file, args)
+      child = start(file, args, options)
     } catch (error) {
       // Some reasons are thrown instead of told: an argument that is too long, or holds a zero byte.
       return resolve(neverStarted(error))
     }
-    const stdout = collect(child.stdout)
-    const stderr = collect(child.stderr)
+    const stdout = collect(child.stdout, options.maxOutputBytes)
+    const stderr = collect(child.stderr, options.maxOutputBytes)
     const deadline = new Deadline(child, options)
     const finish = (status: number | null, signal: string | null, problem = '') => {
       deadline.clear()
@@ -59,12 +67,19 @@ function neverStarted(error: unknown): Exit {
   return { status: undefined, signal: undefined, stdout: '', stderr, timedOut: false }
 }
 
+/** Starts a program that nobody waits for, and whose failure is nobody's. */
+export function leave(file: string, args: readonly string[]): void {
+  const child = spawn(file, args, { stdio: 'ignore', detached: true })
+  child.on('error', () => undefined)
+  child.unref()
+}
+
 /**
  * Starts a program whose input and output are one stream, as for `virt-ssh-helper`.
  * When it ends with another status than 0, the stream ends with an error in the program's last words.
  */
 export function pipe(file: string, args: readonly string[]): Duplex {
-  const child = start(file, args)
+  const child = start(file, args, {})
   const said = collect(child.stderr)
   const stream = new Duplex({
     read: () => child.stdout?.resume(),
@@ -87,23 +102,28 @@ export function pipe(file: string, args: readonly string[]): Duplex {
 }
 
 /** In a session of its own, so that Ctrl-C on the terminal reaches havirt alone, which decides what to do about it. */
-function start(file: string, args: readonly string[]): ChildProcess {
-  return spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: true })
+function start(
+  file: string,
+  args: readonly string[],
+  { group = 'own', environment }: Pick<RunOptions, 'group' | 'environment'>,
+): ChildProcess {
+  const env = environment === undefined ? {} : { env: environment }
+  return spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: group !== 'ours', ...env })
 }
 
-function collect(stream: NodeJS.ReadableStream | null): () => string {
+function collect(stream: NodeJS.ReadableStream | null, maxBytes = MAX_OUTPUT_BYTES): () => string {
   const chunks: Buffer[] = []
   let size = 0
   stream?.on('data', (chunk: Buffer) => {
-    if (size < MAX_OUTPUT_BYTES) chunks.push(chunk)
+    if (size < maxBytes) chunks.push(chunk)
     size += chunk.length
   })
   return () => Buffer.concat(chunks).toString('utf8')
 }
 
 /**
- * Ends a child at its deadline or when its caller gives up: first politely, then for certain. What the child started is left
- * alone, as it would be at the other end of ssh: a command behind the guard must keep its lock for as long as it runs (rule 12).
+ * Ends a child at its deadline or when its caller gives up: first politely, then for certain. Unless it goes as a whole, what the
+ * child started is left alone, as it would be at the other end of ssh: a command behind the guard must keep its lock for as long as it runs (rule 12).
  */
 class Deadline {
   passed = false
@@ -112,9 +132,11 @@ class Deadline {
   readonly #timer: NodeJS.Timeout
   readonly #abort: AbortSignal | undefined
   readonly #onAbort = () => this.#end()
+  readonly #whole: boolean
 
-  constructor(child: ChildProcess, { timeoutMs, abort }: RunOptions) {
+  constructor(child: ChildProcess, { timeoutMs, abort, group }: RunOptions) {
     this.#child = child
+    this.#whole = group === 'whole'
     this.#abort = abort
     this.#timer = setTimeout(() => this.#end(), timeoutMs)
     if (abort?.aborted) this.#end()
@@ -129,12 +151,23 @@ class Deadline {
 
   #end(): void {
     this.passed = true
-    this.#child.kill('SIGTERM')
+    this.#kill('SIGTERM')
     this.#grace = setTimeout(() => {
-      this.#child.kill('SIGKILL')
+      this.#kill('SIGKILL')
       // What was left alone holds the output open, and we would wait for it.
       this.#child.stdout?.destroy()
       this.#child.stderr?.destroy()
     }, GRACE_MS)
+  }
+
+  #kill(signal: NodeJS.Signals): void {
+    const { pid } = this.#child
+    if (!this.#whole || pid === undefined) this.#child.kill(signal)
+    else
+      try {
+        process.kill(-pid, signal)
+      } catch {
+        // Nobody of the group is left.
+      }
   }
 }

@@ -38,7 +38,8 @@ export interface Input {
   readonly ask?: (question: string) => Promise<string | undefined>
 }
 
-export interface Operation {
+/** How a verb is called, and what it is for. */
+export interface Described {
   /** `domain start`. */
   readonly name: string
   /** Other names of the same verb: `node drain`. */
@@ -54,7 +55,25 @@ export interface Operation {
   /** Columns of its table, if it prints one. */
   readonly columns?: readonly Column[]
   readonly examples: readonly string[]
+}
+
+/** A verb of the cluster. */
+export interface Operation extends Described {
   run(parts: Parts, input: Input): Promise<Report>
+}
+
+/** Where havirt is on the machine that it runs on. */
+export interface Machine {
+  /** The folder above bin/. */
+  readonly above: string
+  /** The home folder that is meant; it need not be there. */
+  readonly home: string
+  readonly version: string
+}
+
+/** A verb of this machine alone, which needs no home folder. It acts at once: only a dry run that is asked for shows instead. */
+export interface MachineOperation extends Described {
+  here(machine: Machine, input: Input): Promise<Report>
 }
 
 /** One word of the input. */

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { beforeEach, describe, expect, onTestFinished, test, vi } from 'vitest'
 import { complete, completionScript } from '../../src/cli/completion.ts'
-import { operations } from '../../src/operations.ts'
+import { operations, verbs } from '../../src/operations.ts'
 import { DirectoryStore } from '../../src/store/directory.ts'
 import { Records } from '../../src/store/records.ts'
 import { temporaryFolder } from '../store/parts.ts'
@@ -45,7 +45,7 @@ async function offered(line: string): Promise<string[]> {
 
 describe('nouns and verbs', () => {
   test('the first word is a noun, a lone verb, or one of the command line itself', async () => {
-    const nouns = operations.map(({ name }) => name.split(' ')[0] ?? '')
+    const nouns = verbs.map(({ name }) => name.split(' ')[0] ?? '')
     expect(await offered('')).toEqual([...new Set([...nouns, 'completion', 'help', 'man'])].sort())
     expect(await offered('do')).toEqual(['domain'])
     expect(await offered('xyz')).toEqual([])

@@ -1,7 +1,7 @@
 /** The command line: help, usage errors, and what reaches an operation. */
 import { describe, expect, test } from 'vitest'
 import { buildProgram, type GlobalOptions, globalOptions, groups } from '../../src/cli/program.ts'
-import type { Input, Operation } from '../../src/operations/operation.ts'
+import type { Described, Input } from '../../src/operations/operation.ts'
 import { operations } from '../../src/operations.ts'
 import { havirt } from './capture.ts'
 
@@ -9,7 +9,7 @@ import { havirt } from './capture.ts'
 async function given(
   ...words: string[]
 ): Promise<{ name: string; input: Omit<Input, 'mode'>; options: GlobalOptions }> {
-  let heard: { operation: Operation; input: Omit<Input, 'mode'>; options: GlobalOptions } | undefined
+  let heard: { operation: Described; input: Omit<Input, 'mode'>; options: GlobalOptions } | undefined
   const program = buildProgram({ above: '/nowhere', version: '0' }, async (operation, input, options) => {
     heard = { operation, input, options }
   })

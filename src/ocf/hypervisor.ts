@@ -1,0 +1,251 @@
+/** This node's libvirt as the agent reads it: over the local socket, by error codes and never by texts, and what is to be made of its silence. */
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import type { ActiveDomain, Presence, Silence } from '../core/agent/presence.ts'
+import {
+  type Access,
+  type Connection,
+  ConnectionError,
+  DOMAIN_STATES,
+  errorCode,
+  JOB_TYPES,
+  LibvirtError,
+  listDomains,
+  openConnection,
+  type Procedure,
+  procedures,
+  SYSTEM_SOCKET_FOLDER,
+  socketNames,
+  unixSocket,
+  type WireDomain,
+  xmlFlags,
+} from '../libvirt/index.ts'
+import { taggedBy } from './definition.ts'
+import { isLibvirtInstalled, type Known, processOf } from './processes.ts'
+
+/** For how long one question may go unanswered, where the operation has more time than that. */
+const PATIENCE_MS = 10_000
+/** Sizes are not worth waiting for: libvirt may have to ask a busy QEMU. */
+const SIZE_PATIENCE_MS = 2000
+
+/** The URI that libvirt's own programs would take (libvirt: docs/uri.html), without asking one of them: that takes a process. */
+export function defaultUri(environment: NodeJS.ProcessEnv): string {
+  const named = environment['VIRSH_DEFAULT_CONNECT_URI'] || environment['LIBVIRT_DEFAULT_URI']
+  if (named) return named
+  const configured = /^\s*uri_default\s*=\s*"([^"]+)"/m.exec(textOf('/etc/libvirt/libvirt.conf'))?.[1]
+  if (configured !== undefined) return configured
+  return textOf('/proc/xen/capabilities').includes('control_d') ? 'xen:///system' : 'qemu:///system'
+}
+
+function textOf(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch {
+    return ''
+  }
+}
+
+interface LocalUri {
+  readonly driver: string
+  /** As the daemon is asked for it, without transport and host. */
+  readonly name: string
+  /** Named in the URI. */
+  readonly socket: string | undefined
+}
+
+/** The parts of a URI that ends on this machine; undefined for any other. */
+export function localUri(uri: string): LocalUri | undefined {
+  const found = /^([a-z]+)(?:\+([a-z0-9]+))?:\/\/([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(uri)
+  if (found === null) return undefined
+  const [, driver = '', transport, host = '', path = '', query = ''] = found
+  if (transport !== undefined && transport !== 'unix') return undefined
+  const own = ['', 'localhost', '127.0.0.1', '[::1]', hostname(), hostname().split('.', 1).join()]
+  if (!own.includes(host.replace(/^[^@]*@/, '').replace(/:\d+$/, ''))) return undefined
+  const socket = query
+    .split('&')
+    .find(each => each.startsWith('socket='))
+    ?.slice('socket='.length)
+  return { driver, name: `${driver}://${path}`, socket: socket === undefined ? undefined : decodeURIComponent(socket) }
+}
+
+export class Hypervisor {
+  readonly uri: string
+  readonly #local: LocalUri
+  readonly #open = new Map<Access, Promise<Connection>>()
+
+  /** `uri` must end on this machine; see {@link localUri}. */
+  constructor(uri: string, local: LocalUri) {
+    this.uri = uri
+    this.#local = local
+  }
+
+  /** What there is of the domain. Never rejects: where libvirt is silent, the machine's processes say what they can. */
+  async look(known: Known, leftMs: number): Promise<Presence> {
+    try {
+      return await this.#ask(known, Math.min(PATIENCE_MS, leftMs))
+    } catch (error) {
+      if (error instanceof LibvirtError || error instanceof ConnectionError) return this.#silence(error, known)
+      throw error
+    }
+  }
+
+  /** The active domain that a resource has tagged. Rejects as libvirt does. */
+  async tagged(instance: string, leftMs: number): Promise<WireDomain | undefined> {
+    const connection = await this.#connect('readOnly', Math.min(PATIENCE_MS, leftMs))
+    const { domains } = await connection.call(procedures.connectListAllDomains, {
+      needResults: 1,
+      flags: listDomains.active,
+    })
+    for (const domain of domains) {
+      const isIt = await connection
+        .call(procedures.domainGetXMLDesc, { domain, flags: 0 })
+        .then(({ xml }) => taggedBy(xml) === instance)
+        // It may have ended since it was listed.
+        .catch(error => (error instanceof ConnectionError ? Promise.reject(error) : false))
+      if (isIt) return domain
+    }
+    return undefined
+  }
+
+  /** The definition that a next start would have, with its secrets. Rejects as libvirt does. */
+  async inactiveXml(domain: ActiveDomain, leftMs: number): Promise<string> {
+    const flags = xmlFlags.inactive | xmlFlags.secure
+    return (await this.#of(domain, 'readWrite', leftMs, procedures.domainGetXMLDesc, flags)).xml
+  }
+
+  async liveXml(domain: ActiveDomain, leftMs: number): Promise<string> {
+    return (await this.#of(domain, 'readOnly', leftMs, procedures.domainGetXMLDesc, 0)).xml
+  }
+
+  /** True while a job runs on the domain, such as a migration. Rejects as libvirt does. */
+  async hasJob(domain: ActiveDomain, leftMs: number): Promise<boolean> {
+    const { type } = await this.#of(domain, 'readOnly', leftMs, procedures.domainGetJobStats, 0)
+    return ['bounded', 'unbounded'].includes(JOB_TYPES[type] ?? 'none')
+  }
+
+  /** How far a live migration is, as a sentence for the log; undefined while there is none. */
+  async progress(domain: ActiveDomain, leftMs: number): Promise<string | undefined> {
+    const { type, params } = await this.#of(domain, 'readOnly', leftMs, procedures.domainGetJobStats, 0)
+    if (!['bounded', 'unbounded'].includes(JOB_TYPES[type] ?? 'none')) return undefined
+    const mebibytes = (field: string) => Math.round(Number(params[field] ?? 0) / 1024 / 1024)
+    return `${mebibytes('memory_remaining')} of ${mebibytes('memory_total')} MiB of memory are left`
+  }
+
+  /** What stands in the way of a start: the domain as libvirt keeps it while it is not active. Undefined when it keeps none. */
+  async kept(
+    known: Known,
+    leftMs: number,
+  ): Promise<{ name: string; uuid: string; managedSave: boolean; xml: string } | undefined> {
+    const connection = await this.#connect('readWrite', leftMs)
+    for (const domain of await found(connection, known)) {
+      if (domain.id >= 0) continue
+      const { result } = await connection.call(procedures.domainHasManagedSaveImage, { domain, flags: 0 })
+      const { xml } = await connection.call(procedures.domainGetXMLDesc, {
+        domain,
+        flags: xmlFlags.inactive | xmlFlags.secure,
+      })
+      return { name: domain.name, uuid: domain.uuid, managedSave: result !== 0, xml }
+    }
+    return undefined
+  }
+
+  close(): void {
+    for (const opening of this.#open.values()) opening.then(each => each.destroy()).catch(() => undefined)
+    this.#open.clear()
+  }
+
+  async #ask(known: Known, timeoutMs: number): Promise<Presence> {
+    const connection = await this.#connect('readOnly', timeoutMs)
+    for (const domain of await found(connection, known)) {
+      const presence = await this.#stateOf(connection, domain)
+      if (presence !== undefined) return presence
+    }
+    return { kind: 'absent' }
+  }
+
+  /** Undefined when it is not active, or not any more. */
+  async #stateOf(connection: Connection, domain: WireDomain): Promise<ActiveDomain | undefined> {
+    const sizes = connection
+      .call(procedures.domainGetInfo, { domain }, SIZE_PATIENCE_MS)
+      .then(({ vcpus, maxMemoryKiB }) => ({ vcpus, maxMemoryMiB: Math.floor(Number(maxMemoryKiB) / 1024) }))
+      .catch(() => ({}))
+    const state = await connection
+      .call(procedures.domainGetState, { domain, flags: 0 })
+      .catch(error => (isGone(error) ? undefined : Promise.reject(error)))
+    if (state === undefined) return undefined
+    const word = DOMAIN_STATES[state.state] ?? 'nostate'
+    if (word === 'shutoff' || (domain.id < 0 && word !== 'crashed')) return undefined
+    const { name, uuid } = domain
+    return { kind: 'active', name, uuid, state: word, stateReason: state.reason, ...(await sizes) }
+  }
+
+  async #of<R>(
+    { name, uuid }: ActiveDomain,
+    access: Access,
+    leftMs: number,
+    procedure: Procedure<{ domain: WireDomain; flags: number }, R>,
+    flags: number,
+  ): Promise<R> {
+    const timeoutMs = Math.min(PATIENCE_MS, leftMs)
+    const connection = await this.#connect(access, timeoutMs)
+    return connection.call(procedure, { domain: { name, uuid, id: -1 }, flags }, timeoutMs)
+  }
+
+  /** One connection for each access. One that has failed is forgotten, so that the next question tries anew. */
+  #connect(access: Access, timeoutMs: number): Promise<Connection> {
+    const open = this.#open.get(access)
+    if (open !== undefined) return open
+    const opening = this.#dial(access, timeoutMs)
+    this.#open.set(access, opening)
+    const forget = () => {
+      if (this.#open.get(access) === opening) this.#open.delete(access)
+    }
+    opening.then(connection => connection.closed.then(forget), forget)
+    return opening
+  }
+
+  async #dial(access: Access, timeoutMs: number): Promise<Connection> {
+    const { name, socket } = this.#local
+    const paths =
+      socket === undefined ? socketNames(this.uri, access).map(each => join(socketFolder(name), each)) : [socket]
+    let failure: unknown
+    for (const path of paths) {
+      try {
+        return await openConnection(unixSocket(path), { uri: name, access, timeoutMs })
+      } catch (error) {
+        // The socket that is there says more than the one that is not.
+        if (failure === undefined || !/ENOENT/.test((error as Error).message)) failure = error
+      }
+    }
+    throw failure
+  }
+
+  #silence(error: Error, known: Known): Silence {
+    const installed = isLibvirtInstalled()
+    const why = installed ? `libvirt does not answer (${error.message})` : 'libvirt is not installed'
+    this.close()
+    return { kind: 'silent', why, installed, process: processOf(this.#local.driver, known) }
+  }
+}
+
+function socketFolder(name: string): string {
+  if (!name.endsWith('/session') || process.getuid?.() === undefined) return SYSTEM_SOCKET_FOLDER
+  return join(process.env['XDG_RUNTIME_DIR'] ?? `/run/user/${process.getuid()}`, 'libvirt')
+}
+
+/** The domains that answer to one of the names or uuids, each once. Only "there is no such domain" is an absence. */
+async function found(connection: Connection, { names, uuids }: Known): Promise<WireDomain[]> {
+  const byUuid = new Map<string, WireDomain>()
+  const add = (answer: { domain: WireDomain } | undefined) => answer && byUuid.set(answer.domain.uuid, answer.domain)
+  const orNone = (error: Error) => (isGone(error) ? undefined : Promise.reject(error))
+  for (const name of names) add(await connection.call(procedures.domainLookupByName, { name }).catch(orNone))
+  for (const uuid of uuids) {
+    if (!byUuid.has(uuid)) add(await connection.call(procedures.domainLookupByUUID, { uuid }).catch(orNone))
+  }
+  return [...byUuid.values()]
+}
+
+function isGone(error: Error): boolean {
+  return error instanceof LibvirtError && error.fields.code === errorCode.noDomain
+}

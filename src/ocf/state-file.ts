@@ -1,0 +1,93 @@
+/**
+ * snapshot: the memory of the guest, saved at a stop and restored at the next start. An image that is restored a second time, or after
+ * the disks were written by somebody else, brings old memory onto changed disks: so it is taken out of the way before it is restored,
+ * and what the disks were like is kept beside it.
+ */
+import { existsSync, readFileSync, renameSync, statSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ActiveDomain, Finding } from '../core/agent/presence.ts'
+import { type Agent, failed, look, success } from './agent.ts'
+import { leftMs } from './call.ts'
+import { diskPathsOf, toDefinition } from './definition.ts'
+import { replaceFile } from './files.ts'
+import { saidBy, virsh } from './virsh.ts'
+
+/** DIR/NAME.state, as ocf:heartbeat:VirtualDomain has it. */
+export function stateFileOf({ settings }: Agent, name: string): string {
+  return join(settings.snapshot, `${name}.state`)
+}
+
+/** True when the memory was saved and the domain is gone. When it cannot be saved, the guest is shut down instead. */
+export async function saveState(agent: Agent, domain: ActiveDomain, untilMs: number): Promise<boolean> {
+  const file = stateFileOf(agent, domain.name)
+  const xml = await agent.hypervisor.liveXml(domain, leftMs(agent.call)).catch(() => undefined)
+  const exit = await virsh(agent, ['save', domain.uuid, file], { timeoutMs: Math.max(1, untilMs - performance.now()) })
+  const now = await agent.hypervisor.look({ names: [], uuids: [domain.uuid] }, leftMs(agent.call))
+  if (exit.status === 0 && now.kind === 'absent') {
+    noteDisks(agent, file, xml)
+    return true
+  }
+  agent.log.error(
+    `the memory of ${domain.name} could not be saved to ${file}, so the guest is shut down: ${saidBy(exit)}`,
+  )
+  if (exit.timedOut) await virsh(agent, ['domjobabort', domain.uuid], { timeoutMs: 2000 })
+  return false
+}
+
+/** What the disks are like right after the domain has ended. */
+function noteDisks({ log }: Agent, file: string, xml: string | undefined): void {
+  try {
+    if (xml !== undefined)
+      replaceFile(`${file}.disks`, JSON.stringify(stampsOf(diskPathsOf(toDefinition(file, xml)))), 0o600)
+  } catch (error) {
+    log.warn(`what the disks were like could not be written to ${file}.disks: ${(error as Error).message}`)
+  }
+}
+
+/** Size and time of change of each file; devices have none, and say nothing. */
+function stampsOf(paths: readonly string[]): Record<string, string> {
+  const stamps = paths.flatMap(path => {
+    const stat = statSync(path, { throwIfNoEntry: false, bigint: true })
+    return stat?.isFile() ? [[path, `${stat.size} ${stat.mtimeNs}`]] : []
+  })
+  return Object.fromEntries(stamps)
+}
+
+/** True when a start is to go on from a saved state. */
+export function hasState(agent: Agent, name: string): boolean {
+  return agent.settings.snapshot !== '' && existsSync(stateFileOf(agent, name))
+}
+
+/** Restores the saved state. When that fails, the file is where it was, and nothing is booted from the disks instead. */
+export async function restoreState(agent: Agent, name: string): Promise<Finding> {
+  const file = stateFileOf(agent, name)
+  const changed = changedSince(file)
+  if (changed !== undefined)
+    return failed(
+      `${file} is not restored: the disk ${changed} has changed since the memory was saved, so ${name} has run elsewhere meanwhile; remove the file to boot from the disks`,
+    )
+  // If we are killed now, the next start must not find it: nobody would know whether the guest has gone on already.
+  const taken = `${file}.restoring`
+  renameSync(file, taken)
+  const exit = await virsh(agent, ['restore', taken])
+  const now = await look(agent)
+  if (now.kind === 'active') {
+    unlinkSync(taken)
+    if (existsSync(`${file}.disks`)) unlinkSync(`${file}.disks`)
+    return success
+  }
+  if (now.kind === 'absent') renameSync(taken, file)
+  return failed(`${name} could not be restored from ${now.kind === 'absent' ? file : taken}: ${saidBy(exit)}`)
+}
+
+/** The first disk that is not as it was when the state was saved. */
+function changedSince(file: string): string | undefined {
+  try {
+    const then = JSON.parse(readFileSync(`${file}.disks`, 'utf8')) as Record<string, string>
+    const now = stampsOf(Object.keys(then))
+    return Object.keys(then).find(path => now[path] !== undefined && now[path] !== then[path])
+  } catch {
+    // Saved by another agent, or by hand: nothing is known.
+    return undefined
+  }
+}

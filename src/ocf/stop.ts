@@ -1,0 +1,141 @@
+/**
+ * stop: 0 only when the domain was looked for and is certainly not active. The guest is asked first, and in time there is an end to
+ * asking: what is kept of the timeout is for the forced step.
+ */
+import { reserveOf } from '../core/agent/deadline.ts'
+import { ocf } from '../core/agent/exit.ts'
+import {
+  type ActiveDomain,
+  type Finding,
+  findingOf,
+  isBeyondShutdown,
+  isPausedByMigration,
+  type Presence,
+} from '../core/agent/presence.ts'
+import { type Agent, failed, known, look, nameOf, rest, success } from './agent.ts'
+import { isOver, leftMs } from './call.ts'
+import { forget } from './memory.ts'
+import { saveConfig } from './save.ts'
+import { saveState } from './state-file.ts'
+import { saidBy, virsh } from './virsh.ts'
+
+/** How often it is asked whether the domain has ended. */
+const REST_MS = 250
+/** For how long a libvirt that says nothing is waited for before the processes of the machine are believed. */
+const SILENCE_MS = 3000
+/** libvirt may take as long as the storage does to take note of a shutdown. */
+const SHUTDOWN_MS = 15_000
+
+export async function stop(agent: Agent): Promise<Finding> {
+  for (const { sentence } of agent.problems) agent.log.warn(`stops all the same: ${sentence}`)
+  const presence = await lookToStop(agent)
+  if (presence.kind === 'absent') return ended(agent)
+  if (presence.kind === 'silent') return endOfSilence(agent, presence)
+  return end(agent, presence)
+}
+
+/** libvirt is waited for; where no process can be the domain, not for long. */
+async function lookToStop(agent: Agent): Promise<Presence> {
+  for (;;) {
+    const presence = await look(agent)
+    if (presence.kind !== 'silent') return presence
+    const isGone = presence.process === undefined && (!presence.installed || isOver(SILENCE_MS))
+    if (isGone || agent.interrupt.aborted || isOver(agent.call.deadlineMs - REST_MS)) return presence
+    await rest(agent, REST_MS)
+  }
+}
+
+function endOfSilence(agent: Agent, presence: Presence): Finding {
+  const { code, sentence } = findingOf(presence, nameOf(agent), {
+    recurring: false,
+    configRead: false,
+    knowsDegraded: false,
+  })
+  if (code === ocf.notRunning || code === ocf.notInstalled) return ended(agent)
+  return failed(`${nameOf(agent)} cannot be stopped: ${sentence}`)
+}
+
+function ended(agent: Agent): Finding {
+  forget(agent.call)
+  return success
+}
+
+async function end(agent: Agent, domain: ActiveDomain): Promise<Finding> {
+  await abortJob(agent, domain)
+  if (!agent.settings.force_stop) {
+    if (await endsByItself(agent, domain)) return ended(agent)
+    if (agent.interrupt.aborted) return failed(`the stop of ${domain.name} was interrupted`)
+  }
+  return destroy(agent, domain)
+}
+
+/** A migration under way must not take the domain elsewhere while it is stopped here. */
+async function abortJob(agent: Agent, domain: ActiveDomain): Promise<void> {
+  const hasJob = () => agent.hypervisor.hasJob(domain, leftMs(agent.call)).catch(() => false)
+  if (!(await hasJob())) return
+  const exit = await virsh(agent, ['domjobabort', domain.uuid])
+  if (exit.status !== 0) agent.log.warn(`the job of ${domain.name} could not be aborted: ${saidBy(exit)}`)
+  while ((await hasJob()) && !isOver(forceAt(agent))) await rest(agent, REST_MS)
+}
+
+/** When the forced step begins. */
+function forceAt({ call }: Agent): number {
+  return call.deadlineMs - reserveOf(call.timeoutMs)
+}
+
+/** True when it has ended without force: its memory was saved, or the guest shut down. */
+async function endsByItself(agent: Agent, domain: ActiveDomain): Promise<boolean> {
+  if (agent.settings.save_config_on_stop) await saveConfig(agent, domain)
+  if (agent.settings.snapshot !== '' && (await saveState(agent, domain, forceAt(agent)))) return true
+  const now = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
+  if (now.kind === 'absent') return true
+  if (now.kind === 'active' && isBeyondShutdown(now) && !isPausedByMigration(now)) {
+    agent.log.info(`${domain.name} is ${now.state}, and no guest can answer a shutdown: it is destroyed`)
+    return false
+  }
+  return shutDown(agent, domain)
+}
+
+/** A guest that still boots does not hear the first word, so it is said again. */
+async function shutDown(agent: Agent, domain: ActiveDomain): Promise<boolean> {
+  const mode = agent.settings.shutdown_mode === '' ? [] : ['--mode', agent.settings.shutdown_mode]
+  const untilMs = forceAt(agent)
+  const againMs = Math.max(5000, (untilMs - performance.now()) / 3)
+  while (!isOver(untilMs) && !agent.interrupt.aborted) {
+    const timeoutMs = Math.min(SHUTDOWN_MS, Math.max(1, untilMs - performance.now()))
+    const exit = await virsh(agent, ['shutdown', domain.uuid, ...mode], { timeoutMs })
+    if (exit.status !== 0) agent.log.warn(`${domain.name} could not be asked to shut down: ${saidBy(exit)}`)
+    if (await isGoneBy(agent, domain, Math.min(untilMs, performance.now() + againMs))) return true
+  }
+  return false
+}
+
+/** Only libvirt's own word counts: that it fell silent is no end. */
+async function isGoneBy(agent: Agent, domain: ActiveDomain, untilMs: number): Promise<boolean> {
+  for (;;) {
+    const now = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
+    if (now.kind === 'absent') return true
+    if (isOver(untilMs) || agent.interrupt.aborted) return false
+    if (now.kind === 'active' && now.state === 'crashed') return false
+    await rest(agent, REST_MS)
+  }
+}
+
+async function destroy(agent: Agent, domain: ActiveDomain): Promise<Finding> {
+  let said = ''
+  do {
+    const exit = await virsh(agent, ['destroy', domain.uuid])
+    said = exit.status === 0 ? '' : saidBy(exit)
+    // That libvirt gave up waiting, or that it was gone already, is told by looking.
+    if (await isGoneBy(agent, domain, performance.now() + (exit.status === 0 ? 5000 : 1000))) return ended(agent)
+  } while (!isOver(agent.call.deadlineMs - REST_MS) && !agent.interrupt.aborted)
+  const silent = await agent.hypervisor.look(known(agent), 1000)
+  const why = said || (silent.kind === 'silent' ? silent.why : 'libvirt still shows it')
+  return failed(
+    `${domain.name} did not end within ${Math.round(agent.call.timeoutMs / 1000)} s, not even by force: ${why}`,
+  )
+}
+
+function idOf({ uuid }: ActiveDomain) {
+  return { names: [], uuids: [uuid] }
+}

@@ -1,0 +1,55 @@
+/** Acting: virsh, as a person would type it, with its connection named. It ends when the agent does. */
+import { quote } from '../core/command.ts'
+import { type Exit, run } from '../nodes/process.ts'
+import type { Agent } from './agent.ts'
+import { leftMs } from './call.ts'
+
+export interface Order {
+  readonly stdin?: string
+  /** Less than what is left of the operation. */
+  readonly timeoutMs?: number
+  /** Goes on although somebody wants the operation to end. */
+  readonly always?: true
+  /** Another connection than the agent's. */
+  readonly uri?: string
+}
+
+/** Environment in which programs print what can be read anywhere. */
+const PLAIN = { LC_ALL: 'C', LANG: 'C' }
+
+/** Runs one command of virsh to its end, or to the end of the operation. */
+export function virsh(agent: Agent, words: readonly string[], order: Order = {}): Promise<Exit> {
+  const uri = order.uri ?? agent.hypervisor.uri
+  return program(agent, 'virsh', ['-q', '-c', uri, ...words], order)
+}
+
+/** Runs any program in the same way. */
+export function program(
+  agent: Agent,
+  file: string,
+  words: readonly string[],
+  order: Omit<Order, 'uri'> = {},
+): Promise<Exit> {
+  const line = [file, ...words].map(quote).join(' ')
+  agent.log.info(`runs: ${line}`)
+  // Node.js gives a child a socket for its input, which nobody can open as /dev/stdin; behind cat it is a pipe.
+  const [shell, given] = order.stdin === undefined ? [file, words] : ['sh', ['-c', `cat | ${line}`]]
+  return run(shell, given, {
+    stdin: order.stdin,
+    timeoutMs: Math.min(order.timeoutMs ?? Number.POSITIVE_INFINITY, leftMs(agent.call)),
+    ...(order.always ? {} : { abort: agent.interrupt }),
+    group: 'ours',
+    environment: { ...process.env, ...PLAIN },
+  })
+}
+
+/** What a program said when it failed, as the end of a sentence: libvirt's own words, without "error:" and on one line. */
+export function saidBy({ stderr, stdout, status, signal, timedOut }: Exit): string {
+  if (timedOut) return 'it did not end in time'
+  const lines = `${stderr}\n${stdout}`
+    .split('\n')
+    .map(line => line.replace(/^\s*(error|warning):\s*/i, '').trim())
+    .filter(line => line !== '')
+  if (lines.length > 0) return lines.join('; ')
+  return signal === undefined ? `it ended with status ${status}` : `it was ended by ${signal}`
+}
