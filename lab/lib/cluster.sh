@@ -4,6 +4,7 @@
 # --- the host ----------------------------------------------------------------
 
 # One command or file for each package, so that a warm start asks no database.
+# shellcheck disable=SC2034 # read by its name
 readonly -A NEEDS=(
   [libvirt-daemon-system]=/usr/sbin/libvirtd
   [libvirt-clients]=/usr/bin/virsh
@@ -24,17 +25,31 @@ readonly -A NEEDS=(
   [bsdextrautils]=/usr/bin/hexdump
   [netcat-openbsd]=/usr/bin/nc.openbsd
 )
+# For a lab with Pacemaker.
+# shellcheck disable=SC2034
+readonly -A PACEMAKER_NEEDS=(
+  [corosync]=/usr/sbin/corosync
+  [pacemaker]=/usr/sbin/pacemakerd
+  [pacemaker-cli-utils]=/usr/sbin/crm_resource
+  [resource-agents]=/usr/lib/ocf/resource.d/heartbeat/VirtualDomain
+  [libxml2-utils]=/usr/bin/xmllint
+  [crmsh]=/usr/sbin/crm
+)
 
 need_host() {
   [[ $(id -u) == 0 ]] || refuse 'the lab makes namespaces and mounts, so it must run as root.'
   [[ -e /etc/debian_version ]] || refuse 'the lab installs packages with apt-get, so it runs on Debian only.'
 }
 
+# install_packages NEEDS...: by the names of such lists.
 install_packages() {
   local package
   local -a missing=()
-  for package in "${!NEEDS[@]}"; do
-    [[ -e ${NEEDS[$package]} ]] || missing+=("$package")
+  local -n list
+  for list in "$@"; do
+    for package in "${!list[@]}"; do
+      [[ -e ${list[$package]} ]] || missing+=("$package")
+    done
   done
   ((${#missing[@]})) || return 0
   with_host_lock apt_install "${missing[@]}"
@@ -68,32 +83,36 @@ keep_services_off() {
 # --- up ----------------------------------------------------------------------
 
 command_up() {
-  local nodes='' trouble
+  local nodes='' pacemaker='' trouble
   while (($#)); do
     case $1 in
+      --pacemaker) pacemaker=yes; shift ;;
       --nodes) nodes=${2-}; shift $(($# > 1 ? 2 : 1)); [[ $nodes ]] || nodes=0 ;;
       --nodes=*) nodes=${1#*=}; shift ;;
-      *) refuse "up: '$1' is not known here: expected --nodes N." ;;
+      *) refuse "up: '$1' is not known here: expected --nodes N or --pacemaker." ;;
     esac
   done
   [[ -z $nodes || $nodes =~ ^[1-9]$ ]] || refuse "up: --nodes expects a number from 1 to 9."
   need_host
-  install_packages
   with_lock "$RUN_ROOT/$LAB.lock"
   if lab_exists; then
     if trouble=$(lab_trouble); then
       say "lab '$LAB' is broken ($trouble): making it anew"
       : "${nodes:=$(node_count)}"
+      [[ ! -e $RUN/pacemaker ]] || pacemaker=yes
       tear_down
     else
       [[ -z $nodes || $nodes == "$(node_count)" ]] ||
         refuse "lab '$LAB' runs with $(node_count) nodes: 'lab down' first, to have $nodes."
+      [[ -z $pacemaker || -e $RUN/pacemaker ]] ||
+        refuse "lab '$LAB' runs without Pacemaker: 'lab down' first, to have it."
       say "lab '$LAB' is up already, with $(node_count) nodes; nothing changed"
       return
     fi
   fi
   [[ $nodes =~ ^[1-9]$ ]] || nodes=3
-  build "$nodes"
+  install_packages NEEDS ${pacemaker:+PACEMAKER_NEEDS}
+  build "$nodes" "$pacemaker"
   say "lab '$LAB' is up with $nodes nodes in $((SECONDS)) s"
 }
 
@@ -112,15 +131,18 @@ lab_trouble() {
 
 build() {
   local node
-  local nodes=$1
+  local nodes=$1 pacemaker=$2
   with_host_lock make_folders
   printf '%s\n' "$nodes" >"$RUN/nodes"
+  [[ ! $pacemaker ]] || touch "$RUN/pacemaker"
   start_switch
   source "$HERE/lib/node.sh"
+  source "$HERE/lib/pacemaker.sh"
   prepare_nodes
   for node in $(node_names); do boot "$node"; done
   for node in $(node_names); do await_boot "$node"; done
   teach_capabilities
+  [[ ! $pacemaker ]] || await_cluster
   touch "$RUN/ready"
 }
 

@@ -46,6 +46,7 @@ node_state() {
   else
     daemon_runs libvirtd || state+=', no libvirtd'
     daemon_runs sshd || state+=', no sshd'
+    [[ ! -e $RUN/pacemaker ]] || daemon_runs pacemakerd || state+=', no Pacemaker'
   fi
   share_is_readonly && state+=', share read-only'
   [[ -e $RUN/cut/$node ]] && state+=', cut'
@@ -86,7 +87,7 @@ share_is_readonly() {
   local path options
   while read -r _ _ _ _ path options _; do
     [[ $path != /media/shared ]] || { [[ ,$options, == *,ro,* ]]; return; }
-  done <"/proc/$PID/mountinfo"
+  done 2>/dev/null <"/proc/$PID/mountinfo"
   return 1
 }
 

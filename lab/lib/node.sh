@@ -19,7 +19,13 @@ prepare_nodes() {
   local node
   local -a workers=()
   for node in $(node_names); do
-    (prepare_folders "$node"; prepare_services "$node"; prepare_libvirt "$node"; prepare_ssh "$node") &
+    (
+      prepare_folders "$node"
+      prepare_services "$node"
+      prepare_libvirt "$node"
+      prepare_ssh "$node"
+      [[ ! -e $RUN/pacemaker ]] || prepare_pacemaker "$node"
+    ) &
     workers+=($!)
   done
   # By name: the switch is a child of this process too, and does not end.
