@@ -141,7 +141,7 @@ class Keeper {
     this.#say({ about: line })
     const answer = await this.#next(STORE_MS)
     if (answer?.is === 'lost') return refusedExit(answer.sentence)
-    const exit = await program(agent, 'sh', ['-c', guarded(ticket, line)], order)
+    const exit = await program(agent, 'sh', ['-c', guarded(ticket, line)], { ...order, shown: line })
     // Only an end that was seen settles it.
     if (!exit.timedOut && exit.status !== undefined) this.#say({ settled: true })
     const meaning = guardMeaning(exit.status)

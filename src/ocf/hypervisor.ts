@@ -1,5 +1,5 @@
 /** This node's libvirt as the agent reads it: over the local socket, by error codes and never by texts, and what is to be made of its silence. */
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import type { ActiveDomain, Presence, Silence } from '../core/agent/presence.ts'
@@ -83,7 +83,7 @@ export class Hypervisor {
   /** What there is of the domain. Never rejects: where libvirt is silent, the machine's processes say what they can. */
   async look(known: Known, leftMs: number): Promise<Presence> {
     try {
-      return await this.#ask(known, Math.min(PATIENCE_MS, leftMs))
+      return await this.#ask(known, whole(leftMs))
     } catch (error) {
       if (error instanceof LibvirtError || error instanceof ConnectionError) return this.#silence(error, known)
       throw error
@@ -92,7 +92,7 @@ export class Hypervisor {
 
   /** The active domain that a resource has tagged. Rejects as libvirt does. */
   async tagged(instance: string, leftMs: number): Promise<WireDomain | undefined> {
-    const connection = await this.#connect('readOnly', Math.min(PATIENCE_MS, leftMs))
+    const connection = await this.#connect('readOnly', whole(leftMs))
     const { domains } = await connection.call(procedures.connectListAllDomains, {
       needResults: 1,
       flags: listDomains.active,
@@ -137,7 +137,7 @@ export class Hypervisor {
     known: Known,
     leftMs: number,
   ): Promise<{ name: string; uuid: string; managedSave: boolean; xml: string } | undefined> {
-    const connection = await this.#connect('readWrite', leftMs)
+    const connection = await this.#connect('readWrite', whole(leftMs))
     for (const domain of await found(connection, known)) {
       if (domain.id >= 0) continue
       const { result } = await connection.call(procedures.domainHasManagedSaveImage, { domain, flags: 0 })
@@ -187,7 +187,7 @@ export class Hypervisor {
     procedure: Procedure<{ domain: WireDomain; flags: number }, R>,
     flags: number,
   ): Promise<R> {
-    const timeoutMs = Math.min(PATIENCE_MS, leftMs)
+    const timeoutMs = whole(leftMs)
     const connection = await this.#connect(access, timeoutMs)
     return connection.call(procedure, { domain: { name, uuid, id: -1 }, flags }, timeoutMs)
   }
@@ -209,13 +209,13 @@ export class Hypervisor {
     const { name, socket } = this.#local
     const paths =
       socket === undefined ? socketNames(this.uri, access).map(each => join(socketFolder(name), each)) : [socket]
-    let failure: unknown
-    for (const path of paths) {
+    let failure: unknown = new ConnectionError('refused', `there is no socket ${paths.join(' or ')}`)
+    // A daemon that was replaced by the other may have left its socket behind.
+    for (const path of paths.filter(each => existsSync(each))) {
       try {
         return await openConnection(unixSocket(path), { uri: name, access, timeoutMs })
       } catch (error) {
-        // The socket that is there says more than the one that is not.
-        if (failure === undefined || !/ENOENT/.test((error as Error).message)) failure = error
+        failure = error
       }
     }
     throw failure
@@ -227,6 +227,11 @@ export class Hypervisor {
     this.close()
     return { kind: 'silent', why, installed, process: processOf(this.#local.driver, known) }
   }
+}
+
+/** What one question may take. Timers want whole milliseconds. */
+function whole(leftMs: number): number {
+  return Math.max(1, Math.ceil(Math.min(PATIENCE_MS, leftMs)))
 }
 
 function socketFolder(name: string): string {

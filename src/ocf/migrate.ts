@@ -6,11 +6,13 @@ import { type Agent, failed, nameOf, rest, success } from './agent.ts'
 import { isOver, leftMs } from './call.ts'
 import { type Cover, withClaim } from './claim.ts'
 import { judge } from './judge.ts'
+import { forget } from './memory.ts'
 import { examine, lookUntilHeard } from './monitor.ts'
 import { isProgram } from './processes.ts'
 import { startResources } from './resources.ts'
 import { saveConfig } from './save.ts'
 import { orderShutdown } from './systemd.ts'
+import { undefine } from './undefine.ts'
 import { saidBy, virsh } from './virsh.ts'
 
 /** How often the job is looked at, and how often it is told how far it is. */
@@ -71,9 +73,17 @@ async function migrate(
   await watch
   if (exit.status === 0) {
     agent.log.info(`${domain.name} was migrated to ${target}`)
+    await leaveNothing(agent, domain)
     return success
   }
   return judge(agent, domain, { target, remoteUri: way.remoteUri, said: saidBy(exit) })
+}
+
+/** A definition that stays here could bring the domain up a second time: by autostart, or by hand. */
+async function leaveNothing(agent: Agent, { name, uuid }: ActiveDomain): Promise<void> {
+  forget(agent.call)
+  const kept = await agent.hypervisor.kept({ names: [name], uuids: [uuid] }, leftMs(agent.call)).catch(() => undefined)
+  if (kept !== undefined) await undefine(agent, kept)
 }
 
 /** A limit that libvirt does not take is no reason not to migrate. */

@@ -93,7 +93,7 @@ async function create(
   cover: Cover,
   kept: { name: string; uuid: string; xml: string } | undefined,
 ): Promise<Finding> {
-  if (kept !== undefined) await undefine(agent, definition, kept)
+  if (kept !== undefined) await undefine(agent, kept)
   const resources = agent.settings.start_resources
     ? await startResources(agent, definition, agent.hypervisor.uri)
     : success

@@ -12,11 +12,7 @@ import { saidBy, virsh } from './virsh.ts'
 const KEPT = '/var/lib/havirt/ocf'
 
 /** What cannot be undefined stays: libvirt then starts the file's definition in its place, or says why not. */
-export async function undefine(
-  agent: Agent,
-  definition: Definition,
-  kept: { name: string; uuid: string; xml: string },
-): Promise<void> {
+export async function undefine(agent: Agent, kept: { name: string; uuid: string; xml: string }): Promise<void> {
   const copy = keepCopy(agent, kept)
   if (copy === undefined) return
   // libvirt knows --keep-tpm from 8.9 on, where the state would go with the definition; before, it stays.
@@ -24,7 +20,7 @@ export async function undefine(
   const exit = await virsh(agent, ['undefine', kept.uuid, ...flags])
   if (exit.status === 0) agent.log.info(`the persistent definition of ${kept.name} was taken away; a copy is ${copy}`)
   else agent.log.warn(`the persistent definition of ${kept.name} could not be taken away: ${saidBy(exit)}`)
-  restoreFile(agent, definition)
+  if (!('problem' in agent.definition)) restoreFile(agent, agent.definition)
 }
 
 function keepCopy({ log }: Agent, { name, xml }: { name: string; xml: string }): string | undefined {

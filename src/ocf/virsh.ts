@@ -12,6 +12,8 @@ export interface Order {
   readonly always?: true
   /** Another connection than the agent's. */
   readonly uri?: string
+  /** How the log calls the command, where what is run around it would hide it. */
+  readonly shown?: string
 }
 
 /** Environment in which programs print what can be read anywhere. */
@@ -31,7 +33,7 @@ export function program(
   order: Omit<Order, 'uri'> = {},
 ): Promise<Exit> {
   const line = [file, ...words].map(quote).join(' ')
-  agent.log.info(`runs: ${line}`)
+  agent.log.info(`runs: ${order.shown ?? line}`)
   // Node.js gives a child a socket for its input, which nobody can open as /dev/stdin; behind cat it is a pipe.
   const [shell, given] = order.stdin === undefined ? [file, words] : ['sh', ['-c', `cat | ${line}`]]
   return run(shell, given, {
