@@ -89,7 +89,7 @@ exec "$node" --no-warnings "$lib/agent.cjs" "$@"
 /** The same as shell commands. */
 export function installScript({ agent, folder, copies, texts }: AgentFiles): string[] {
   return [
-    `mkdir -p ${quote(folder)} ${quote(dirname(agent))}`,
+    `install -d -m 755 ${quote(folder)} ${quote(dirname(agent))}`,
     ...[...copies].map(([to, from]) => `install -m ${modeOf(to, agent)} ${quote(from)} ${quote(to)}`),
     ...[...texts].flatMap(([to, text]) => [
       `cat >${quote(to)} <<'END_OF_FILE'`,
@@ -102,7 +102,11 @@ export function installScript({ agent, folder, copies, texts }: AgentFiles): str
 
 /** Puts every file in its place, whole: an agent that runs meanwhile has the old ones or the new ones. The program itself comes last. */
 export function installAgent({ agent, folder, copies, texts }: AgentFiles): void {
-  for (const path of [folder, dirname(agent)]) mkdirSync(path, { recursive: true, mode: 0o755 })
+  for (const path of [folder, dirname(agent)]) {
+    mkdirSync(path, { recursive: true })
+    // The cluster asks for meta-data as a user of its own, whatever the umask of whoever installs.
+    chmodSync(path, 0o755)
+  }
   for (const [to, from] of copies) put(to, agent, fresh => copyFileSync(from, fresh))
   for (const [to, text] of texts) put(to, agent, fresh => writeFileSync(fresh, text))
 }

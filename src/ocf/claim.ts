@@ -20,6 +20,8 @@ import { type Order, program, virsh } from './virsh.ts'
 const STORE_MS = 3000
 /** For how long the other nodes may keep us: one that does not answer counts for nothing here. */
 const LOOK_MS = 20_000
+/** For how long its release is waited for. */
+const RELEASE_MS = 1000
 
 /** Who the domain is, to claim it. */
 export interface Subject {
@@ -59,7 +61,7 @@ export async function withClaim(
       virsh: (words, order) => keeper.cover(agent, { uuid: subject.uuid, generation, nodeId }, words, order),
     })
   } finally {
-    keeper.end()
+    await keeper.end()
   }
 }
 
@@ -148,9 +150,14 @@ class Keeper {
     return meaning === undefined ? exit : { ...exit, stderr: meaning }
   }
 
-  /** Lets the claim go. One that hangs is left behind: it ends when its share returns, and its claim by standing still. */
-  end(): void {
+  /**
+   * Lets the claim go, and waits a moment for that: the next operation may follow at once. A keeper that hangs is left behind: it ends
+   * when its share returns, and its claim by standing still.
+   */
+  async end(): Promise<void> {
     this.#stream.end()
+    const untilMs = performance.now() + RELEASE_MS
+    while (!this.#ended && performance.now() < untilMs) await this.#news(untilMs - performance.now())
   }
 
   #say(word: Task | Word): void {
@@ -168,15 +175,20 @@ class Keeper {
     while (this.#heard.length === 0 && !this.#ended) {
       const left = untilMs - performance.now()
       if (left <= 0) return undefined
-      await new Promise<void>(resolve => {
-        const timer = setTimeout(resolve, left)
-        this.#wake = () => {
-          clearTimeout(timer)
-          resolve()
-        }
-      })
+      await this.#news(left)
     }
     return this.#heard.shift()
+  }
+
+  /** Until something happens, at most so long. */
+  #news(withinMs: number): Promise<void> {
+    return new Promise(resolve => {
+      const timer = setTimeout(resolve, withinMs)
+      this.#wake = () => {
+        clearTimeout(timer)
+        resolve()
+      }
+    })
   }
 }
 

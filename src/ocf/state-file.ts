@@ -55,7 +55,13 @@ function stampsOf(paths: readonly string[]): Record<string, string> {
 
 /** True when a start is to go on from a saved state. */
 export function hasState(agent: Agent, name: string): boolean {
-  return agent.settings.snapshot !== '' && existsSync(stateFileOf(agent, name))
+  if (agent.settings.snapshot === '') return false
+  const file = stateFileOf(agent, name)
+  if (existsSync(`${file}.restoring`))
+    agent.log.warn(
+      `${file}.restoring is left of a start that was killed; the guest may have gone on from it, so it is not used again`,
+    )
+  return existsSync(file)
 }
 
 /** Restores the saved state. When that fails, the file is where it was, and nothing is booted from the disks instead. */

@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { agent, configureResource, installAgent, reasonsOf } from './agent.ts'
 import {
   begin,
   clean,
@@ -181,6 +182,13 @@ describe('running with leases', () => {
     const refused = await printed('node1', '-y', 'domain', 'start', 'theirs', 'node1')
     expect(refused.status).toBe(3)
     expect(words(refused)).toContain(`the lease of its disk ${twin('theirs')} is held by ${OUTSIDER} (host id 9)`)
+    await installAgent(['node1'])
+    await configureResource('theirs', xml, ['node1'])
+    const byPacemaker = await agent('node1', 'theirs', 'start')
+    expect([byPacemaker.status, reasonsOf(byPacemaker)]).toEqual([
+      1,
+      [`theirs could not be started: the lease of its disk ${twin('theirs')} is held by ${OUTSIDER} (host id 9)`],
+    ])
     expect(await whereIs('theirs')).toEqual([])
     await sure(exec(OUTSIDER, ['virsh', '-q', 'destroy', uuidOf(xml)]))
     await sure(havirt('node1', '-q', '-y', 'domain', 'start', 'theirs', 'node1'))
