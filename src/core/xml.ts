@@ -118,6 +118,7 @@ const NOT_SPACE = /[^ \t\r\n]/
 const IN_TEXT = /\r\n?|&([A-Za-z_][A-Za-z0-9_.-]*|#[0-9]+|#x[0-9A-Fa-f]+);/g
 const IN_VALUE = /\r\n|[\t\r\n]|&([A-Za-z_][A-Za-z0-9_.-]*|#[0-9]+|#x[0-9A-Fa-f]+);/g
 const NO_REFERENCE = /&(?!(?:[A-Za-z_][A-Za-z0-9_.-]*|#[0-9]+|#x[0-9A-Fa-f]+);)/
+const NOT_ASCII = /[^\0-\x7f]/
 const ENCODING = /[ \t\r\n]encoding[ \t\r\n]*=[ \t\r\n]*["']([^"']*)["']/
 
 type Building = { -readonly [K in keyof XmlElement]: XmlElement[K] } & { children: XmlElement[] }
@@ -313,8 +314,14 @@ class Reader {
   private xmlDeclaration(start: number, end: number): void {
     if (start !== this.first) this.fail('expected the XML declaration only at the start of the text', start)
     const encoding = ENCODING.exec(this.text.slice(start, end))?.[1]
-    if (encoding !== undefined && !['utf-8', 'utf8', 'us-ascii', 'ascii'].includes(encoding.toLowerCase()))
+    if (encoding !== undefined && !this.isRightIn(encoding.toLowerCase()))
       this.fail('expected the encoding UTF-8 in the XML declaration', start)
+  }
+
+  /** Plain ASCII is the same in these. */
+  private isRightIn(encoding: string): boolean {
+    if (['utf-8', 'utf8', 'us-ascii', 'ascii'].includes(encoding)) return true
+    return /^(iso-8859-\d+|windows-125\d)$/.test(encoding) && !NOT_ASCII.test(this.text)
   }
 
   private name(what: string): string {

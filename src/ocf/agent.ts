@@ -84,8 +84,8 @@ export async function look(agent: Agent, withinMs = leftMs(agent.call)): Promise
   const lastResort = { names: settings.config === '' ? [] : [baseName(settings.config)], uuids: [] }
   const presence = await hypervisor.look(sure || isKnown(by) ? by : lastResort, withinMs)
   if (sure || presence.kind !== 'absent') return presence
-  const tagged = await hypervisor.tagged(call.instance, withinMs).catch(() => undefined)
-  return hypervisor.look(tagged === undefined ? lastResort : { names: [], uuids: [tagged.uuid] }, withinMs)
+  const tagged = await hypervisor.lookForTag(call.instance, lastResort, withinMs)
+  return tagged.kind === 'absent' ? hypervisor.look(lastResort, withinMs) : tagged
 }
 
 function isKnown({ names, uuids }: Known): boolean {

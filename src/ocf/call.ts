@@ -47,9 +47,12 @@ function isAtLeast11(environment: Environment): boolean {
   return major !== undefined && minor !== undefined && (major > 1 || (major === 1 && minor >= 1))
 }
 
+/** A timer of Node.js that is to wait longer does not wait at all. */
+const MAX_TIMER_MS = 2 ** 31 - 1
+
 /** What is left of the operation's time, at least 1 ms. */
 export function leftMs({ deadlineMs }: Pick<Call, 'deadlineMs'>): number {
-  return Math.max(1, Math.ceil(deadlineMs - performance.now()))
+  return Math.min(MAX_TIMER_MS, Math.max(1, Math.ceil(deadlineMs - performance.now())))
 }
 
 export function isOver(atMs: number): boolean {

@@ -35,10 +35,15 @@ export function toDefinition(path: string, text: string): Definition {
     text,
     root,
     name,
-    uuid: textOf(child(root, 'uuid'))
-      ?.toLowerCase()
-      .replace(/^([0-9a-f]{8})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{4})-?([0-9a-f]{12})$/, '$1-$2-$3-$4-$5'),
+    uuid: uuidIn(textOf(child(root, 'uuid'))),
   }
+}
+
+/** With its dashes, which libvirt does not ask for; what is no uuid is left to libvirt to refuse. */
+function uuidIn(text: string | undefined): string | undefined {
+  const digits = text?.toLowerCase().replaceAll('-', '') ?? ''
+  if (!/^[0-9a-f]{32}$/.test(digits)) return undefined
+  return digits.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 }
 
 /** The definition as it is started: with the resource's tag in its metadata, and with a uuid. Every other byte stays. */
@@ -50,10 +55,7 @@ export function tagged(
   const own = uuid ?? freshUuid()
   const tag = `<havirt:resource xmlns:havirt="${TAG_NAMESPACE}" instance="${escapeText(instance).replaceAll('"', '&quot;')}"/>`
   const metadata = child(root, 'metadata')
-  const edits = [
-    ...(uuid === undefined ? [{ start: root.contentEnd, end: root.contentEnd, text: `<uuid>${own}</uuid>` }] : []),
-    ...tagEdits(root, metadata, tag),
-  ]
+  const edits = [...(uuid === undefined ? [uuidEdit(root, own)] : []), ...tagEdits(root, metadata, tag)]
   return { text: edited(text, edits), uuid: own }
 }
 
@@ -61,6 +63,13 @@ interface Edit {
   readonly start: number
   readonly end: number
   readonly text: string
+}
+
+/** An element that is empty stands for none, and libvirt looks at the first one only. One that holds no uuid is libvirt's to refuse. */
+function uuidEdit(root: XmlElement, uuid: string): Edit {
+  const written = child(root, 'uuid')
+  const { start, end } = written ?? { start: root.contentEnd, end: root.contentEnd }
+  return textOf(written) === undefined ? { start, end, text: `<uuid>${uuid}</uuid>` } : { start, end: start, text: '' }
 }
 
 function tagEdits(root: XmlElement, metadata: XmlElement | undefined, tag: string): Edit[] {

@@ -8,7 +8,7 @@ import {
   readFileSync,
   renameSync,
   unlinkSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs'
 
 /** For how long a share may keep us waiting. */
@@ -77,7 +77,8 @@ export function replaceFile(path: string, text: string, mode: number, owner?: { 
   const fresh = `${path}.${process.pid}.new`
   const file = openSync(fresh, 'wx', mode)
   try {
-    writeSync(file, text)
+    // On a descriptor, and to the last byte: a disk that is full takes a part without a word.
+    writeFileSync(file, text)
     fsyncSync(file)
     closeSync(file)
     if (owner !== undefined) giveTo(fresh, owner, mode)

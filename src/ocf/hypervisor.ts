@@ -66,7 +66,15 @@ export function localUri(uri: string): LocalUri | undefined {
     .split('&')
     .find(each => each.startsWith('socket='))
     ?.slice('socket='.length)
-  return { driver, name: `${driver}://${path}`, socket: socket === undefined ? undefined : decodeURIComponent(socket) }
+  try {
+    return {
+      driver,
+      name: `${driver}://${path}`,
+      socket: socket === undefined ? undefined : decodeURIComponent(socket),
+    }
+  } catch {
+    return undefined
+  }
 }
 
 export class Hypervisor {
@@ -83,26 +91,35 @@ export class Hypervisor {
   /** What there is of the domain. Never rejects: where libvirt is silent, the machine's processes say what they can. */
   async look(known: Known, leftMs: number): Promise<Presence> {
     try {
-      return await this.#ask(known, whole(leftMs))
+      return await this.#ask(known, leftMs)
     } catch (error) {
-      if (error instanceof LibvirtError || error instanceof ConnectionError) return this.#silence(error, known)
-      throw error
+      return this.#silence(error as Error, known)
     }
   }
 
-  /** The active domain that a resource has tagged. Rejects as libvirt does. */
-  async tagged(instance: string, leftMs: number): Promise<WireDomain | undefined> {
-    const connection = await this.#connect('readOnly', whole(leftMs))
-    const { domains } = await connection.call(procedures.connectListAllDomains, {
-      needResults: 1,
-      flags: listDomains.active,
-    })
+  /**
+   * The active domain that a resource has tagged. Never rejects: a domain whose tag nobody could read is no absence. `otherwise`: by what
+   * its process may be known while libvirt is silent.
+   */
+  async lookForTag(instance: string, otherwise: Known, leftMs: number): Promise<Presence> {
+    try {
+      const domain = await this.#tagged(instance, leftMs)
+      return domain === undefined ? { kind: 'absent' } : await this.#ask({ names: [], uuids: [domain.uuid] }, leftMs)
+    } catch (error) {
+      const silence = this.#silence(error as Error, otherwise)
+      // A libvirt that answers otherwise, but not this, may run it under any name.
+      return error instanceof ConnectionError ? silence : { ...silence, process: silence.process ?? 'unknown' }
+    }
+  }
+
+  async #tagged(instance: string, leftMs: number): Promise<WireDomain | undefined> {
+    const ask = await this.#asking('readOnly', leftMs)
+    const { domains } = await ask(procedures.connectListAllDomains, { needResults: 1, flags: listDomains.active })
     for (const domain of domains) {
-      const isIt = await connection
-        .call(procedures.domainGetXMLDesc, { domain, flags: 0 })
+      const isIt = await ask(procedures.domainGetXMLDesc, { domain, flags: 0 })
         .then(({ xml }) => taggedBy(xml) === instance)
         // It may have ended since it was listed.
-        .catch(error => (error instanceof ConnectionError ? Promise.reject(error) : false))
+        .catch(error => (isGone(error) ? false : Promise.reject(error)))
       if (isIt) return domain
     }
     return undefined
@@ -137,14 +154,11 @@ export class Hypervisor {
     known: Known,
     leftMs: number,
   ): Promise<{ name: string; uuid: string; managedSave: boolean; xml: string } | undefined> {
-    const connection = await this.#connect('readWrite', whole(leftMs))
-    for (const domain of await found(connection, known)) {
+    const ask = await this.#asking('readWrite', leftMs)
+    for (const domain of await found(ask, known)) {
       if (domain.id >= 0) continue
-      const { result } = await connection.call(procedures.domainHasManagedSaveImage, { domain, flags: 0 })
-      const { xml } = await connection.call(procedures.domainGetXMLDesc, {
-        domain,
-        flags: xmlFlags.inactive | xmlFlags.secure,
-      })
+      const { result } = await ask(procedures.domainHasManagedSaveImage, { domain, flags: 0 })
+      const { xml } = await ask(procedures.domainGetXMLDesc, { domain, flags: xmlFlags.inactive | xmlFlags.secure })
       return { name: domain.name, uuid: domain.uuid, managedSave: result !== 0, xml }
     }
     return undefined
@@ -155,29 +169,13 @@ export class Hypervisor {
     this.#open.clear()
   }
 
-  async #ask(known: Known, timeoutMs: number): Promise<Presence> {
-    const connection = await this.#connect('readOnly', timeoutMs)
-    for (const domain of await found(connection, known)) {
-      const presence = await this.#stateOf(connection, domain)
+  async #ask(known: Known, leftMs: number): Promise<Presence> {
+    const ask = await this.#asking('readOnly', leftMs)
+    for (const domain of await found(ask, known)) {
+      const presence = await stateOf(ask, domain)
       if (presence !== undefined) return presence
     }
     return { kind: 'absent' }
-  }
-
-  /** Undefined when it is not active, or not any more. */
-  async #stateOf(connection: Connection, domain: WireDomain): Promise<ActiveDomain | undefined> {
-    const sizes = connection
-      .call(procedures.domainGetInfo, { domain }, SIZE_PATIENCE_MS)
-      .then(({ vcpus, maxMemoryKiB }) => ({ vcpus, maxMemoryMiB: Math.floor(Number(maxMemoryKiB) / 1024) }))
-      .catch(() => ({}))
-    const state = await connection
-      .call(procedures.domainGetState, { domain, flags: 0 })
-      .catch(error => (isGone(error) ? undefined : Promise.reject(error)))
-    if (state === undefined) return undefined
-    const word = DOMAIN_STATES[state.state] ?? 'nostate'
-    if (word === 'shutoff' || (domain.id < 0 && word !== 'crashed')) return undefined
-    const { name, uuid } = domain
-    return { kind: 'active', name, uuid, state: word, stateReason: state.reason, ...(await sizes) }
   }
 
   async #of<R>(
@@ -187,9 +185,16 @@ export class Hypervisor {
     procedure: Procedure<{ domain: WireDomain; flags: number }, R>,
     flags: number,
   ): Promise<R> {
-    const timeoutMs = whole(leftMs)
-    const connection = await this.#connect(access, timeoutMs)
-    return connection.call(procedure, { domain: { name, uuid, id: -1 }, flags }, timeoutMs)
+    const ask = await this.#asking(access, leftMs)
+    return ask(procedure, { domain: { name, uuid, id: -1 }, flags })
+  }
+
+  /** Asks over an open connection; all questions together have so long, and none longer than we are patient. */
+  async #asking(access: Access, leftMs: number): Promise<Ask> {
+    const untilMs = performance.now() + whole(leftMs)
+    const connection = await this.#connect(access, whole(leftMs))
+    return (procedure, args, mostMs = PATIENCE_MS) =>
+      connection.call(procedure, args, whole(Math.min(mostMs, untilMs - performance.now())))
   }
 
   /** One connection for each access. One that has failed is forgotten, so that the next question tries anew. */
@@ -239,16 +244,34 @@ function socketFolder(name: string): string {
   return join(process.env['XDG_RUNTIME_DIR'] ?? `/run/user/${process.getuid()}`, 'libvirt')
 }
 
+/** One question to libvirt, with what is left of the time. */
+type Ask = <A, R>(procedure: Procedure<A, R>, args: A, mostMs?: number) => Promise<R>
+
 /** The domains that answer to one of the names or uuids, each once. Only "there is no such domain" is an absence. */
-async function found(connection: Connection, { names, uuids }: Known): Promise<WireDomain[]> {
+async function found(ask: Ask, { names, uuids }: Known): Promise<WireDomain[]> {
   const byUuid = new Map<string, WireDomain>()
   const add = (answer: { domain: WireDomain } | undefined) => answer && byUuid.set(answer.domain.uuid, answer.domain)
   const orNone = (error: Error) => (isGone(error) ? undefined : Promise.reject(error))
-  for (const name of names) add(await connection.call(procedures.domainLookupByName, { name }).catch(orNone))
+  for (const name of names) add(await ask(procedures.domainLookupByName, { name }).catch(orNone))
   for (const uuid of uuids) {
-    if (!byUuid.has(uuid)) add(await connection.call(procedures.domainLookupByUUID, { uuid }).catch(orNone))
+    if (!byUuid.has(uuid)) add(await ask(procedures.domainLookupByUUID, { uuid }).catch(orNone))
   }
   return [...byUuid.values()]
+}
+
+/** Undefined when it is not active, or not any more. */
+async function stateOf(ask: Ask, domain: WireDomain): Promise<ActiveDomain | undefined> {
+  const sizes = ask(procedures.domainGetInfo, { domain }, SIZE_PATIENCE_MS)
+    .then(({ vcpus, maxMemoryKiB }) => ({ vcpus, maxMemoryMiB: Math.floor(Number(maxMemoryKiB) / 1024) }))
+    .catch(() => ({}))
+  const state = await ask(procedures.domainGetState, { domain, flags: 0 }).catch(error =>
+    isGone(error) ? undefined : Promise.reject(error),
+  )
+  if (state === undefined) return undefined
+  const word = DOMAIN_STATES[state.state] ?? 'nostate'
+  if (word === 'shutoff' || (domain.id < 0 && word !== 'crashed')) return undefined
+  const { name, uuid } = domain
+  return { kind: 'active', name, uuid, state: word, stateReason: state.reason, ...(await sizes) }
 }
 
 function isGone(error: Error): boolean {

@@ -80,7 +80,7 @@ export class Log {
 
 /** A text as one line that may go to any log: control characters are spaces, and it has an end. */
 export function oneLine(text: string): string {
-  const line = text.replace(/[\0-\x1f\x7f]+/g, ' ').trim()
+  const line = text.replace(/\p{Cc}+/gu, ' ').trim()
   return line.length > MAX_LINE ? `${line.slice(0, MAX_LINE)}...` : line
 }
 

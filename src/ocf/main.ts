@@ -9,21 +9,23 @@ import { monitor, status } from './monitor.ts'
 type Action = (agent: Agent) => Promise<Finding>
 
 /** What is asked seldom is loaded when it is asked: a monitor runs every few seconds. */
-const actions: Readonly<Record<string, Action>> = {
-  monitor,
-  status,
-  start: async agent => (await import('./start.ts')).start(agent),
-  stop: async agent => (await import('./stop.ts')).stop(agent),
-  migrate_to: async agent => (await import('./migrate.ts')).migrateTo(agent),
-  migrate_from: async agent => (await import('./migrate.ts')).migrateFrom(agent),
-  'validate-all': async agent => (await import('./validate.ts')).validateAll(agent),
-  'reload-agent': async agent => (await import('./validate.ts')).reloadAgent(agent),
-}
+const actions = new Map<string, Action>(
+  Object.entries({
+    monitor,
+    status,
+    start: async agent => (await import('./start.ts')).start(agent),
+    stop: async agent => (await import('./stop.ts')).stop(agent),
+    migrate_to: async agent => (await import('./migrate.ts')).migrateTo(agent),
+    migrate_from: async agent => (await import('./migrate.ts')).migrateFrom(agent),
+    'validate-all': async agent => (await import('./validate.ts')).validateAll(agent),
+    'reload-agent': async agent => (await import('./validate.ts')).reloadAgent(agent),
+  }),
+)
 
 export async function main(action: string, environment: NodeJS.ProcessEnv): Promise<number> {
   const call = readCall(action, environment)
   const log = new Log(call, environment)
-  const finding = await carryOut(actions[action], call.action, () => open(call, log))
+  const finding = await carryOut(actions.get(action), call.action, () => open(call, log))
   if (finding.code !== ocf.success && finding.sentence !== undefined) log.reason(finding.sentence)
   await log.flush()
   return finding.code
@@ -31,7 +33,7 @@ export async function main(action: string, environment: NodeJS.ProcessEnv): Prom
 
 async function carryOut(act: Action | undefined, name: string, opening: () => Promise<Agent>): Promise<Finding> {
   if (act === undefined) {
-    const known = [...Object.keys(actions), 'meta-data'].join(', ')
+    const known = [...actions.keys(), 'meta-data'].join(', ')
     return {
       code: ocf.unimplemented,
       sentence: `the action ${JSON.stringify(name)} is not known; expected one of ${known}`,

@@ -11,6 +11,7 @@ import { examine, lookUntilHeard } from './monitor.ts'
 import { isProgram } from './processes.ts'
 import { startResources } from './resources.ts'
 import { saveConfig } from './save.ts'
+import { startProblem } from './start.ts'
 import { orderShutdown } from './systemd.ts'
 import { undefine } from './undefine.ts'
 import { saidBy, virsh } from './virsh.ts'
@@ -37,7 +38,9 @@ export async function migrateTo(agent: Agent): Promise<Finding> {
   const presence = await lookUntilHeard(agent, call.deadlineMs)
   if (presence.kind === 'silent') return failed(`${nameOf(agent)} cannot be migrated: ${presence.why}`)
   if (presence.kind === 'absent')
-    return failed(`${nameOf(agent)} is not active on this node, and so cannot be migrated from it`)
+    return (
+      startProblem(agent) ?? failed(`${nameOf(agent)} is not active on this node, and so cannot be migrated from it`)
+    )
   if (!isProgram('virsh'))
     return failed('virsh is not installed, and the agent migrates by it (Debian: libvirt-clients)')
   const way = migrationWay(settings, { hypervisor: hypervisor.uri, target, randomPort })
@@ -66,7 +69,8 @@ async function migrate(
   }
   await limit(agent, domain, 'migrate-setspeed', settings.migration_speed)
   const uris = way.migrateUri === undefined ? [way.remoteUri] : [way.remoteUri, way.migrateUri]
-  const words = ['migrate', '--live', ...way.options, domain.name, ...uris]
+  // By its uuid: virsh takes a name that is a number for the id of another domain.
+  const words = ['migrate', '--live', ...way.options, domain.uuid, ...uris]
   const sending = cover.virsh(words, { always: true })
   const watch = watchMigration(agent, domain, sending)
   const exit = await sending

@@ -37,7 +37,10 @@ async function lookAfter(agent: Agent, domain: ActiveDomain): Promise<void> {
 
 /** The raw state. While libvirt is silent, it is waited for: this action has no word for "perhaps". */
 export async function status(agent: Agent): Promise<Finding> {
-  const presence = await lookUntilHeard(agent, agent.call.deadlineMs)
+  const first = await look(agent)
+  // No process is an answer, too.
+  const isSure = first.kind !== 'silent' || first.process === undefined
+  const presence = isSure ? first : await lookUntilHeard(agent, agent.call.deadlineMs)
   const finding = findingOf(presence, nameOf(agent), asking(agent))
   if (presence.kind !== 'silent' || finding.code !== ocf.success) return finding
   return { code: ocf.generic, sentence: presence.why }

@@ -34,8 +34,13 @@ function isQemu(words: readonly string[], { names, uuids }: Known): boolean {
   if (uuid !== undefined && uuids.includes(uuid)) return true
   const name = after(words, '-name')
   if (name === undefined) return false
-  const guest = /(?:^|,)guest=((?:[^,]|,,)*)/.exec(name)?.[1] ?? /^(?:[^,=]|,,)*/.exec(name)?.[0] ?? ''
+  const guest = /(?:^|,)guest=((?:[^,]|,,)*)/.exec(name)?.[1] ?? bareName(words[0] ?? '', name)
   return names.map(inLatin1).includes(guest.replaceAll(',,', ','))
+}
+
+/** Before libvirt 1.2 the name stood alone; other programs have an option -name, too. */
+function bareName(program: string, name: string): string {
+  return /qemu|kvm/.test(basename(program)) ? (/^(?:[^,=]|,,)*/.exec(name)?.[0] ?? '') : ''
 }
 
 /** The controller of a container (src/lxc/lxc_controller.c). */

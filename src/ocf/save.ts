@@ -1,5 +1,7 @@
 /** save_config_on_stop: changes of the running domain go back to the definition's file, whole or not at all. */
-import { copyFileSync, realpathSync, statSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { ActiveDomain } from '../core/agent/presence.ts'
 import type { Agent } from './agent.ts'
 import { leftMs } from './call.ts'
@@ -28,10 +30,17 @@ export async function saveConfig(agent: Agent, domain: ActiveDomain): Promise<vo
 /** libvirt's schemas, where their checker is installed, may refuse what libvirt itself wrote: such a file is not saved. */
 async function isValid(agent: Agent, text: string): Promise<boolean> {
   if (!isProgram('virt-xml-validate')) return true
-  const exit = await program(agent, 'virt-xml-validate', ['/dev/stdin', 'domain'], { stdin: text })
-  if (exit.status === 0) return true
-  agent.log.warn(`the definition is not saved, because virt-xml-validate refuses it: ${saidBy(exit)}`)
-  return false
+  // It wants a file by name, and the text may hold secrets.
+  const folder = mkdtempSync(join(tmpdir(), 'havirt-'))
+  try {
+    writeFileSync(join(folder, 'domain.xml'), text, { mode: 0o600 })
+    const exit = await program(agent, 'virt-xml-validate', [join(folder, 'domain.xml'), 'domain'])
+    if (exit.status === 0) return true
+    agent.log.warn(`the definition is not saved, because virt-xml-validate refuses it: ${saidBy(exit)}`)
+    return false
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
+  }
 }
 
 /** A link stays one: what it leads to is replaced. */

@@ -111,7 +111,8 @@ async function shutDown(agent: Agent, domain: ActiveDomain): Promise<boolean> {
 }
 
 /** Only libvirt's own word counts: that it fell silent is no end. */
-async function isGoneBy(agent: Agent, domain: ActiveDomain, untilMs: number): Promise<boolean> {
+async function isGoneBy(agent: Agent, domain: ActiveDomain, latestMs: number): Promise<boolean> {
+  const untilMs = Math.min(latestMs, agent.call.deadlineMs - REST_MS)
   for (;;) {
     const now = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
     if (now.kind === 'absent') return true
@@ -129,7 +130,7 @@ async function destroy(agent: Agent, domain: ActiveDomain): Promise<Finding> {
     // That libvirt gave up waiting, or that it was gone already, is told by looking.
     if (await isGoneBy(agent, domain, performance.now() + (exit.status === 0 ? 5000 : 1000))) return ended(agent)
   } while (!isOver(agent.call.deadlineMs - REST_MS) && !agent.interrupt.aborted)
-  const silent = await agent.hypervisor.look(known(agent), 1000)
+  const silent = await agent.hypervisor.look(known(agent), Math.min(1000, leftMs(agent.call)))
   const why = said || (silent.kind === 'silent' ? silent.why : 'libvirt still shows it')
   return failed(
     `${domain.name} did not end within ${Math.round(agent.call.timeoutMs / 1000)} s, not even by force: ${why}`,

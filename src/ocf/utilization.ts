@@ -38,7 +38,7 @@ export async function tellUtilization(agent: Agent, domain: ActiveDomain): Promi
   const { utilization } = agent.memory ?? {}
   if (utilization?.cib === cib && utilization.values === values) return
   for (const wish of wanted) {
-    if ((await fulfil(agent, wish)) === 'noCib') return
+    if ((await fulfil(agent, wish)) !== 'done') return
   }
   // The state from before we asked: a change since then has us ask again.
   rememberDomain(agent, domain, { utilization: { cib, values } })
@@ -57,15 +57,18 @@ function stateOfCib(): string | undefined {
   }
 }
 
-async function fulfil(agent: Agent, [name, value]: Wish): Promise<'noCib' | 'done'> {
+async function fulfil(agent: Agent, [name, value]: Wish): Promise<'noCib' | 'done' | 'failed'> {
   const found = await crmResource(agent, ['-g', name])
   if (found.status !== 0 && found.status !== NO_SUCH) return 'noCib'
   const before = found.status === 0 ? found.stdout.trim() : undefined
   if (before === value) return 'done'
   const words = value === undefined ? ['-d', name] : ['-p', name, '-v', value]
   const exit = await crmResource(agent, words)
-  if (exit.status === 0) agent.log.info(`utilization ${name} is ${value ?? 'removed'}, was ${before ?? 'not set'}`)
-  else agent.log.warn(`utilization ${name} could not be set: ${exit.stderr.trim()}`)
+  if (exit.status !== 0) {
+    agent.log.warn(`utilization ${name} could not be set: ${exit.stderr.trim()}`)
+    return 'failed'
+  }
+  agent.log.info(`utilization ${name} is ${value ?? 'removed'}, was ${before ?? 'not set'}`)
   return 'done'
 }
 

@@ -1,20 +1,22 @@
 /** How an operation's timeout is spent. All of it is milliseconds; the clock is the caller's. */
 
 /** Pacemaker's own advice for this agent, where a caller names no timeout. */
-const USUAL_MS: Readonly<Record<string, number>> = {
-  start: 90_000,
-  stop: 90_000,
-  migrate_to: 120_000,
-  migrate_from: 60_000,
-  monitor: 30_000,
-  status: 30_000,
-}
+const USUAL_MS = new Map(
+  Object.entries({
+    start: 90_000,
+    stop: 90_000,
+    migrate_to: 120_000,
+    migrate_from: 60_000,
+    monitor: 30_000,
+    status: 30_000,
+  }),
+)
 const OTHERS_MS = 20_000
 
 /** The timeout of an operation: as Pacemaker says it (CRM_meta_timeout), or what is usual. Nonsense counts as not said. */
 export function timeoutOf(action: string, said: string | undefined): number {
   const timeoutMs = /^\d+$/.test(said ?? '') ? Number(said) : 0
-  return timeoutMs > 0 ? timeoutMs : (USUAL_MS[action] ?? OTHERS_MS)
+  return timeoutMs > 0 ? timeoutMs : (USUAL_MS.get(action) ?? OTHERS_MS)
 }
 
 /** How much of the timeout is kept to end in good order and say why: Pacemaker kills whoever exceeds it, and knows no reason then. */

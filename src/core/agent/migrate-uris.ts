@@ -18,13 +18,16 @@ export function migrationWay(
   { hypervisor, target, randomPort }: { hypervisor: string; target: string; randomPort: () => number },
 ): MigrationWay {
   const { options, inOptions } = divideOptions(settings.migrate_options)
-  const own = settings.migrateuri || inOptions
+  const own = settings.migrateuri || inOptions || undefined
   const made = own === undefined ? madeUri(settings, hypervisor, target, randomPort) : {}
   return {
     remoteUri: remoteUri(settings, hypervisor, target),
     migrateUri: own === undefined ? made.uri : named(own, target),
     options,
-    warnings: [...(made.warning === undefined ? [] : [made.warning]), ...unnamed(settings)],
+    warnings: [
+      ...(made.warning === undefined ? [] : [made.warning]),
+      ...unnamed({ remoteuri: settings.remoteuri, migrateuri: own ?? '' }),
+    ],
   }
 }
 
@@ -32,7 +35,7 @@ export function migrationWay(
 function remoteUri(settings: Settings, hypervisor: string, target: string): string {
   if (settings.remoteuri !== '') return named(settings.remoteuri, target)
   const [, scheme = 'qemu', port = '', rest = '/system'] =
-    /^([^:+]+)(?:\+[^:]+)?:\/\/[^/:]*(:\d+)?(\/.*)?$/.exec(hypervisor) ?? []
+    /^([^:+]+)(?:\+[^:]+)?:\/\/(?:\[[^\]]*\]|[^/:]*)(:\d+)?(\/.*)?$/.exec(hypervisor) ?? []
   const transport = settings.migration_transport === '' ? '' : `+${settings.migration_transport}`
   const user = settings.migration_user === '' ? '' : `${settings.migration_user}@`
   return `${scheme}${transport}://${user}${suffixed(settings, target)}${port}${withoutSocket(rest)}`
@@ -68,8 +71,8 @@ function named(uri: string, target: string): string {
   return uri.replaceAll('%n', target)
 }
 
-function unnamed({ remoteuri, migrateuri }: Settings): string[] {
-  return Object.entries({ remoteuri, migrateuri })
+function unnamed(uris: { readonly remoteuri: string; readonly migrateuri: string }): string[] {
+  return Object.entries(uris)
     .filter(([, value]) => value !== '' && !value.includes('%n'))
     .map(([name]) => `${name} has no %n: it leads to the same host whatever the target is`)
 }

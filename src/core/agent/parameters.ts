@@ -14,6 +14,8 @@ interface Row {
   readonly unique?: true
   /** A change of it needs no restart of the domain: the next action that reads it goes by the new value. */
   readonly reloadable?: true
+  /** A wrong value is better than none, since nothing else says what the domain is. */
+  readonly kept?: true
   readonly short: string
   readonly long: string
   /** What is expected, where the value is not that; undefined: the value is right. An empty value is never asked about. */
@@ -42,6 +44,7 @@ export const parameters = {
     default: '',
     required: true,
     unique: true,
+    kept: true,
     short: 'Definition of the domain',
     long: 'Absolute path of the file with the libvirt XML of this domain. The domain is started from it, and is known by the name and the uuid in it.',
     expected: absolute,
@@ -265,7 +268,8 @@ export function readParameters(given: (name: ParameterName) => string | undefine
     const value = given(name) ?? ''
     const expected = value === '' ? undefined : wrong(row, value)
     if (expected !== undefined) problems.push(misconfigured(`${name} is ${shown(value)}; ${expected}`))
-    settings[name] = toValue(row, value === '' || expected !== undefined ? (row.default ?? '') : value)
+    const unusable = value === '' || (expected !== undefined && row.kept !== true)
+    settings[name] = toValue(row, unusable ? (row.default ?? '') : value)
   }
   const read = settings as unknown as Settings
   return { settings: withSaving(read), problems: [...missing(read, given), ...problems, ...contradictions(read)] }
