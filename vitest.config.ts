@@ -20,7 +20,7 @@ export default defineConfig({
         test: {
           name: 'lab',
           include: ['test/lab/**/*.test.ts'],
-          exclude: ['test/lab/leases.test.ts'],
+          exclude: ['test/lab/leases.test.ts', 'test/lab/ocf-side-by-side.test.ts', 'test/lab/pacemaker.test.ts'],
           globalSetup: ['test/lab/set-up.ts'],
           fileParallelism: false,
           testTimeout: 120_000,
@@ -33,6 +33,16 @@ export default defineConfig({
           name: 'leases',
           include: ['test/lab/leases.test.ts'],
           globalSetup: ['test/lab/set-up.ts'],
+          testTimeout: 240_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          // Our agent and the original in the same situations; both have their timeouts to wait for.
+          name: 'ocf',
+          include: ['test/lab/ocf-side-by-side.test.ts'],
+          globalSetup: ['test/lab/ocf-set-up.ts'],
           testTimeout: 240_000,
           hookTimeout: 120_000,
         },

@@ -1,40 +1,54 @@
-/** The benchmarks' own lab: three nodes, brought up when it is first needed and taken down at the end. */
+/** The benchmarks' own labs: three nodes, or one with Pacemaker; brought up when first needed and taken down at the end. */
 import { execFile, spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Bench } from './bench.ts'
+import { type ProcessPlan, type TakenInTurn, TIMER } from './timed-processes.ts'
 import type { Samples, TimingPlan } from './timing.ts'
 
 const NAME = 'bench'
+const PACEMAKER_NAME = 'benchocf'
 const OUTPUT_BYTES = 16 * 1024 * 1024
 /** The repository's build as the nodes see it; also havirt's home there. */
 const HOME = '/media/shared/havirt'
 
 export class Lab {
   readonly #bench: Bench
+  readonly #name: string
 
-  private constructor(bench: Bench) {
+  private constructor(bench: Bench, name: string) {
     this.#bench = bench
+    this.#name = name
   }
 
   static #up: Promise<Lab> | undefined
 
   /** The lab, with its nodes recorded and havirt's masters warm on node1. */
   static use(bench: Bench): Promise<Lab> {
-    Lab.#up ??= Lab.#bringUp(bench)
+    Lab.#up ??= Lab.#withRecords(bench)
     return Lab.#up
   }
 
-  static async #bringUp(bench: Bench): Promise<Lab> {
-    const lab = new Lab(bench)
+  /** A lab of its own with one node, which is a cluster of Pacemaker's and none of havirt's. */
+  static withPacemaker(bench: Bench): Promise<Lab> {
+    return Lab.#bringUp(bench, PACEMAKER_NAME, '--nodes', '1', '--pacemaker')
+  }
+
+  static async #withRecords(bench: Bench): Promise<Lab> {
+    const lab = await Lab.#bringUp(bench, NAME, '--nodes', '3')
+    await lab.on('node1', 'havirt node update node1 node2 node3 && havirt node scan')
+    return lab
+  }
+
+  static async #bringUp(bench: Bench, name: string, ...options: string[]): Promise<Lab> {
+    const lab = new Lab(bench, name)
     bench.atEnd(() => {
-      spawnSync(lab.#program, ['--name', NAME, 'down'], { stdio: ['ignore', 'ignore', 'inherit'] })
+      spawnSync(lab.#program, ['--name', name, 'down'], { stdio: ['ignore', 'ignore', 'inherit'] })
     })
     // One that a kill left behind would bring its state along.
     await lab.command('down')
-    await lab.command('up', '--nodes', '3')
-    await lab.on('node1', 'havirt node update node1 node2 node3 && havirt node scan')
+    await lab.command('up', ...options)
     return lab
   }
 
@@ -64,10 +78,15 @@ export class Lab {
     return JSON.parse(await this.#run(program, timer))
   }
 
+  /** Times processes and all that they start, on node1. */
+  async account(plan: ProcessPlan): Promise<TakenInTurn> {
+    return JSON.parse(await this.#run(['exec', 'node1', 'python3', '-c', TIMER], JSON.stringify(plan)))
+  }
+
   #run(args: readonly string[], stdin = ''): Promise<string> {
     return new Promise((resolve, reject) => {
       const options = { maxBuffer: OUTPUT_BYTES }
-      const child = execFile(this.#program, ['--name', NAME, ...args], options, (error, stdout, stderr) => {
+      const child = execFile(this.#program, ['--name', this.#name, ...args], options, (error, stdout, stderr) => {
         if (error === null) resolve(stdout)
         else reject(new Error(`lab ${args[0]}: ${stderr.trim() || error.message}`))
       })

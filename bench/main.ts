@@ -10,6 +10,7 @@ import { cutOff } from './cut-off.ts'
 import { type Figure, lineOf, ratioOf, titles, verdictOf } from './figure.ts'
 import { leases } from './leases.ts'
 import { libvirtd } from './libvirtd.ts'
+import { ocf } from './ocf.ts'
 import { scan } from './scan.ts'
 import { sockets } from './sockets.ts'
 import { start } from './start.ts'
@@ -23,6 +24,7 @@ const benchmarks: Readonly<Record<string, Benchmark>> = {
   sockets,
   balance,
   leases,
+  ocf,
 }
 
 const USAGE = `usage: make bench, or node bench/run.mjs [--only NAME]... [--json]

@@ -2,7 +2,10 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { operations } from '../src/operations.ts'
+import { parameterRows } from '../src/core/agent/parameters.ts'
+import { verbs } from '../src/operations.ts'
+import type { Expected } from './lab/ocf-answers.ts'
+import { differences } from './lab/ocf-situations.ts'
 import { covered, variants } from './sim/variants.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -10,7 +13,7 @@ const MARKER = '<!-- columns: made from the table of operations; HAVIRT_RENEW_DO
 
 /** The columns of every table, as formats.md shows them. */
 function columnsText(): string {
-  const withTables = operations.filter(({ columns }) => columns !== undefined)
+  const withTables = verbs.filter(({ columns }) => columns !== undefined)
   return withTables
     .map(({ name, columns = [] }) =>
       [
@@ -37,6 +40,48 @@ test('formats.md explains every column of every table', () => {
   if (process.env['HAVIRT_RENEW_DOCS'] !== undefined) writeFileSync(file, wanted)
   expect(readFileSync(file, 'utf8')).toBe(wanted)
 })
+
+/** Replaces, or compares, what stands between two comments of a document. */
+function expectMade(file: string, what: string, made: string): void {
+  const path = join(ROOT, file)
+  const text = readFileSync(path, 'utf8')
+  const end = `<!-- end of ${what} -->`
+  const start = text.indexOf('-->', text.indexOf(`<!-- ${what}: made from`)) + '-->'.length
+  const wanted = `${text.slice(0, start)}\n\n${made}\n\n${text.slice(text.indexOf(end))}`
+  if (process.env['HAVIRT_RENEW_DOCS'] !== undefined) writeFileSync(path, wanted)
+  expect(readFileSync(path, 'utf8')).toBe(wanted)
+}
+
+test('ocf.md explains every parameter of the agent', () => {
+  const rows = parameterRows.map(
+    ([name, { type, default: standard = '', long }]) =>
+      `| \`${name}\` | ${type}${standard === '' ? '' : `, ${standard}`} | ${long.replaceAll('|', '\\|')} |`,
+  )
+  expectMade(
+    'docs/ocf.md',
+    'parameters',
+    ['| parameter | type, default | meaning |', '| --- | --- | --- |', ...rows].join('\n'),
+  )
+})
+
+test('ocf.md tells every difference to the original, with its reason', () => {
+  const reasons = new Map<string, string[]>()
+  for (const { situation, run, sentence } of differences()) {
+    const row = `| ${situation} | ${run.action || 'none'} | ${told(run.original)} | ${told(run.ours)} |`
+    reasons.set(sentence, [...(reasons.get(sentence) ?? []), row])
+  }
+  const tables = [...reasons].map(([sentence, rows]) =>
+    [`**${sentence}**`, '', '| situation | action | original | ours |', '| --- | --- | --- | --- |', ...rows].join(
+      '\n',
+    ),
+  )
+  expectMade('docs/ocf.md', 'differences', tables.join('\n\n'))
+})
+
+/** The code, and what is true afterwards. */
+function told({ code, state }: Expected): string {
+  return state === undefined ? `${code}` : `${code}, ${state}`
+}
 
 test('every file that a document links to is there', () => {
   const documents = [

@@ -1,5 +1,5 @@
 /** What has become of a migration that broke or was interrupted: the table of docs/safety.md, as a pure function. */
-import { type DomainState, isMigrationEnd, isPostCopy } from './node.ts'
+import { type DomainState, isMigrationEnd, isPostCopy, pausedReason } from './node.ts'
 
 /** One end of a migration as its node shows it; `absent` also when the node knows the domain only as shut off. */
 export type End = { readonly state: DomainState; readonly stateReason: number } | 'absent'
@@ -22,9 +22,6 @@ export type Verdict =
   | 'twice'
   /** Nobody can say which copy is the right one. Nobody touches anything. */
   | 'unclear'
-
-/** virDomainPausedReason MIGRATION: libvirt paused the source to hand it over. */
-const PAUSED_FOR_MIGRATION = 2
 
 /** The verdict on the two ends, once no job is under way. Safety rule table "Broken or interrupted migration". */
 export function judgeMigration(source: End, target: End): Verdict {
@@ -51,7 +48,7 @@ function isRunning(end: End): boolean {
 }
 
 function pausedForIt(end: End): boolean {
-  return end !== 'absent' && end.state === 'paused' && end.stateReason === PAUSED_FOR_MIGRATION
+  return end !== 'absent' && end.state === 'paused' && end.stateReason === pausedReason.migration
 }
 
 function waitsUnrun(end: End): boolean {

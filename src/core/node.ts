@@ -186,16 +186,26 @@ export function isPresent(domain: DomainOnNode): boolean {
   return domain.active || domain.managedSave
 }
 
-/** virDomainPausedReason MIGRATION and STARTING_UP: how the receiving end of a migration looks while it is under way. */
-const INCOMING_REASONS = new Set([2, 11])
+/** virDomainPausedReason (libvirt-domain.h). */
+export const pausedReason = {
+  user: 1,
+  migration: 2,
+  ioError: 5,
+  startingUp: 11,
+  postCopy: 12,
+  postCopyFailed: 13,
+} as const
+
+/** How the receiving end of a migration looks while it is under way. */
+const INCOMING_REASONS: ReadonlySet<number> = new Set([pausedReason.migration, pausedReason.startingUp])
 
 /** True when this may be the receiving (or handed-over) end of a migration: paused by libvirt for it, never run here. */
 export function isMigrationEnd(domain: Pick<DomainOnNode, 'state' | 'stateReason'>): boolean {
   return domain.state === 'paused' && INCOMING_REASONS.has(domain.stateReason)
 }
 
-/** virDomainPausedReason POSTCOPY and POSTCOPY_FAILED: half of the memory is on another node. */
-const POST_COPY_REASONS = new Set([12, 13])
+/** Half of the memory is on another node. */
+const POST_COPY_REASONS: ReadonlySet<number> = new Set([pausedReason.postCopy, pausedReason.postCopyFailed])
 
 /** True for an end of a post-copy migration that does not run: it must never be let run by hand or by us. */
 export function isPostCopy(domain: Pick<DomainOnNode, 'state' | 'stateReason'>): boolean {

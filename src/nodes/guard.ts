@@ -22,6 +22,9 @@ export interface Peer {
   readonly hostUuid: string
 }
 
+/** Where the guard keeps its locks and generations on a node, gone after a reboot. */
+export const GUARD_FOLDER = '/run/havirt/guard'
+
 /** How long the guard waits for a command of the same domain that still runs on its node. */
 const LOCK_WAIT_SECONDS = 30
 
@@ -53,7 +56,7 @@ const PEER_WAIT_SECONDS = 20
 const GUARD = `uuid=$1 generation=$2 node=$3 mode=$4 peer=$5 host=$6 waits=$7; shift 7
 fail() { echo "havirt guard: $1" >&2; exit "$2"; }
 umask 077; LC_ALL=C; export LC_ALL
-folder=/run/havirt/guard kept=/var/lib/havirt/guard
+folder=${GUARD_FOLDER} kept=/var/lib/havirt/guard
 [ -d "$folder" ] || mkdir -p "$folder" || fail "cannot make $folder" 94
 grep -qxF "node: $node" /var/lib/havirt/id 2>/dev/null || fail "this machine is not the node that was recorded" 95
 exec 9>>"$folder/$uuid.lock" || fail "cannot open the lock" 94

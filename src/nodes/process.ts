@@ -1,5 +1,6 @@
 /** The only place that starts processes. Arguments are always a list; no shell of this machine reads them. */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { closeSync, openSync } from 'node:fs'
 import { Duplex } from 'node:stream'
 
 /** How a process ended. `timedOut`: we killed it at its deadline, so what it did is unknown. */
@@ -14,6 +15,8 @@ export interface Exit {
 
 export interface RunOptions {
   readonly stdin?: string | undefined
+  /** A file that is its standard input instead. */
+  readonly stdinFile?: string | undefined
   readonly timeoutMs: number
   /** Ends the process early. What it did is unknown then, too. */
   readonly abort?: AbortSignal | undefined
@@ -43,7 +46,7 @@ export function run(file: string, args: readonly string[], options: RunOptions):
     }
     const stdout = collect(child.stdout, options.maxOutputBytes)
     const stderr = collect(child.stderr, options.maxOutputBytes)
-    const deadline = new Deadline(child, options)
+    const deadline = new Deadline(child, options, () => finish(null, 'SIGKILL'))
     const finish = (status: number | null, signal: string | null, problem = '') => {
       deadline.clear()
       resolve({
@@ -105,10 +108,15 @@ export function pipe(file: string, args: readonly string[]): Duplex {
 function start(
   file: string,
   args: readonly string[],
-  { group = 'own', environment }: Pick<RunOptions, 'group' | 'environment'>,
+  { group = 'own', environment, stdinFile }: Pick<RunOptions, 'group' | 'environment' | 'stdinFile'>,
 ): ChildProcess {
   const env = environment === undefined ? {} : { env: environment }
-  return spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'], detached: group !== 'ours', ...env })
+  const input = stdinFile === undefined ? 'pipe' : openSync(stdinFile, 'r')
+  try {
+    return spawn(file, args, { stdio: [input, 'pipe', 'pipe'], detached: group !== 'ours', ...env })
+  } finally {
+    if (typeof input === 'number') closeSync(input)
+  }
 }
 
 function collect(stream: NodeJS.ReadableStream | null, maxBytes = MAX_OUTPUT_BYTES): () => string {
@@ -133,8 +141,10 @@ class Deadline {
   readonly #abort: AbortSignal | undefined
   readonly #onAbort = () => this.#end()
   readonly #whole: boolean
+  readonly #giveUp: () => void
 
-  constructor(child: ChildProcess, { timeoutMs, abort, group }: RunOptions) {
+  constructor(child: ChildProcess, { timeoutMs, abort, group }: RunOptions, giveUp: () => void) {
+    this.#giveUp = giveUp
     this.#child = child
     this.#whole = group === 'whole'
     this.#abort = abort
@@ -157,6 +167,11 @@ class Deadline {
       // What was left alone holds the output open, and we would wait for it.
       this.#child.stdout?.destroy()
       this.#child.stderr?.destroy()
+      // One that waits for storage that is gone cannot even be killed.
+      this.#grace = setTimeout(() => {
+        this.#child.unref()
+        this.#giveUp()
+      }, GRACE_MS)
     }, GRACE_MS)
   }
 

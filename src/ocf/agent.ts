@@ -8,7 +8,7 @@ import { type Definition, readDefinition } from './definition.ts'
 import type { Unreadable } from './files.ts'
 import { defaultUri, Hypervisor, localUri } from './hypervisor.ts'
 import type { Log } from './log.ts'
-import { type Memory, recall, remember } from './memory.ts'
+import { type Memory, othersRemembered, recall, remember } from './memory.ts'
 import type { Known } from './processes.ts'
 
 export interface Agent {
@@ -18,6 +18,8 @@ export interface Agent {
   /** What is wrong with the parameters, the definition left aside. */
   readonly problems: readonly Problem[]
   readonly hypervisor: Hypervisor
+  /** Why nobody can say what or where the domain is: wrong on every node, for every action. */
+  readonly unknowable: Problem | undefined
   /** The definition, or why it cannot be used. */
   readonly definition: Definition | Unreadable
   readonly memory: Memory | undefined
@@ -33,15 +35,17 @@ export async function openAgent(call: Call, log: Log, interrupt: AbortSignal): P
   const definition =
     settings.config === '' ? { problem: 'config names no definition' } : await readDefinition(settings.config)
   const remote = local === undefined ? [remoteHypervisor(uri)] : []
+  const memory = recall(call)
   return {
     call,
     log,
     settings,
     problems: [...problems, ...remote],
-    // Whatever the URI says, stop and monitor look at the libvirt that is here.
     hypervisor: local === undefined ? new Hypervisor('qemu:///system', QEMU) : new Hypervisor(uri, local),
     definition,
-    memory: recall(call),
+    // What a resource of this name had by another definition counts only where nothing else is known.
+    memory: memory?.config === settings.config || 'problem' in definition ? memory : undefined,
+    unknowable: [...problems.filter(() => settings.config === ''), ...remote][0],
     interrupt,
   }
 }
@@ -78,14 +82,31 @@ export function known({ definition, memory }: Agent): Known {
  * name of the file.
  */
 export async function look(agent: Agent, withinMs = leftMs(agent.call)): Promise<Presence> {
-  const { definition, hypervisor, call, settings } = agent
+  const { definition, hypervisor, call } = agent
   const by = known(agent)
-  const sure = !('problem' in definition)
-  const lastResort = { names: settings.config === '' ? [] : [baseName(settings.config)], uuids: [] }
-  const presence = await hypervisor.look(sure || isKnown(by) ? by : lastResort, withinMs)
-  if (sure || presence.kind !== 'absent') return presence
-  const tagged = await hypervisor.lookForTag(call.instance, lastResort, withinMs)
-  return tagged.kind === 'absent' ? hypervisor.look(lastResort, withinMs) : tagged
+  if (!('problem' in definition)) return hypervisor.look(by, withinMs)
+  const remembered = isKnown(by) ? await hypervisor.look(by, withinMs) : ABSENT
+  if (remembered.kind !== 'absent') return remembered
+  const tagged = await hypervisor.lookForTag(call.instance, lastResort(agent), withinMs)
+  return tagged.kind === 'active' ? tagged : byBaseName(agent, tagged, withinMs)
+}
+
+const ABSENT: Presence = { kind: 'absent' }
+
+function lastResort({ settings }: Agent): Known {
+  return { names: settings.config === '' ? [] : [baseName(settings.config)], uuids: [] }
+}
+
+/** The weakest hint: it may be the name of somebody else's domain, and the domain may have another one. */
+async function byBaseName(agent: Agent, tagged: Presence, withinMs: number): Promise<Presence> {
+  const { hypervisor, call } = agent
+  const presence = tagged.kind === 'silent' ? tagged : await hypervisor.look(lastResort(agent), withinMs)
+  const others = othersRemembered(call)
+  if (presence.kind === 'silent' && presence.process === undefined && hypervisor.hasOthers(others))
+    return { ...presence, process: 'unknown' }
+  if (presence.kind !== 'active') return presence
+  const tag = await hypervisor.tagOf(presence, withinMs)
+  return others.has(presence.uuid) || (tag !== undefined && tag !== call.instance) ? ABSENT : presence
 }
 
 function isKnown({ names, uuids }: Known): boolean {

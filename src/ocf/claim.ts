@@ -141,13 +141,23 @@ class Keeper {
   ): Promise<Exit> {
     const line = remoteLine({ node: '', argv: ['virsh', '-q', '-c', agent.hypervisor.uri, ...words] })
     this.#say({ about: line })
-    const answer = await this.#next(STORE_MS)
-    if (answer?.is === 'lost') return refusedExit(answer.sentence)
+    const refused = await this.#refusal()
+    if (refused !== undefined) return refusedExit(refused)
+    // The lock is its own for as long as it runs, so it is not ended by our deadline; a stop finds the lock taken (stop.ts).
     const exit = await program(agent, 'sh', ['-c', guarded(ticket, line)], { ...order, shown: line })
     // Only an end that was seen settles it.
     if (!exit.timedOut && exit.status !== undefined) this.#say({ settled: true })
     const meaning = guardMeaning(exit.status)
     return meaning === undefined ? exit : { ...exit, stderr: meaning }
+  }
+
+  /** Why a command may not be sent; undefined when it was written down, or the store is silent. What was said before is not the answer. */
+  async #refusal(): Promise<string | undefined> {
+    for (;;) {
+      const answer = await this.#next(STORE_MS)
+      if (answer === undefined || answer.is === 'written') return undefined
+      if (answer.is === 'lost' || answer.is === 'refused') return answer.sentence
+    }
   }
 
   /**
@@ -156,7 +166,7 @@ class Keeper {
    */
   async end(): Promise<void> {
     this.#stream.end()
-    const untilMs = performance.now() + RELEASE_MS
+    const untilMs = Math.min(performance.now() + RELEASE_MS, this.#deadlineMs)
     while (!this.#ended && performance.now() < untilMs) await this.#news(untilMs - performance.now())
   }
 

@@ -1,5 +1,5 @@
 /** The definition file as the agent reads and edits it: who it is, and the tag by which the domain is found again. */
-import { attr, child, children, escapeText, parseXml, textOf, type XmlElement, XmlError } from '../core/xml.ts'
+import { all, attr, child, children, escapeText, parseXml, textOf, type XmlElement, XmlError } from '../core/xml.ts'
 import { readText, type Unreadable } from './files.ts'
 
 export interface Definition {
@@ -28,8 +28,10 @@ export async function readDefinition(path: string): Promise<Definition | Unreada
 export function toDefinition(path: string, text: string): Definition {
   const root = parseXml(text)
   if (root.name !== 'domain') throw new XmlError(`expected <domain>, found <${root.name}>`, root.line, root.column)
-  const name = textOf(child(root, 'name'))
-  if (name === undefined) throw new XmlError('expected a <name> in <domain>', root.line, root.column)
+  // As it stands there: libvirt takes white space around it for a part of the name.
+  const name = child(root, 'name')?.text
+  if (name === undefined || name.trim() === '')
+    throw new XmlError('expected a <name> in <domain>', root.line, root.column)
   return {
     path,
     text,
@@ -55,8 +57,21 @@ export function tagged(
   const own = uuid ?? freshUuid()
   const tag = `<havirt:resource xmlns:havirt="${TAG_NAMESPACE}" instance="${escapeText(instance).replaceAll('"', '&quot;')}"/>`
   const metadata = child(root, 'metadata')
-  const edits = [...(uuid === undefined ? [uuidEdit(root, own)] : []), ...tagEdits(root, metadata, tag)]
+  const edits = [
+    ...(uuid === undefined ? [uuidEdit(root, own)] : []),
+    ...tagEdits(root, metadata, tag),
+    ...tpmEdits(root),
+  ]
   return { text: edited(text, edits), uuid: own }
+}
+
+/** A transient domain's emulated TPM is wiped when it ends, unless it says otherwise (libvirt 7.0 and later; formatdomain, TPM device). */
+function tpmEdits(root: XmlElement): Edit[] {
+  const emulators = all(root, 'devices', 'tpm', 'backend').filter(each => attr(each, 'type') === 'emulator')
+  return emulators.flatMap(({ start, name, attributes }) => {
+    const at = start + 1 + name.length
+    return attributes.has('persistent_state') ? [] : [{ start: at, end: at, text: " persistent_state='yes'" }]
+  })
 }
 
 interface Edit {

@@ -92,6 +92,10 @@ export function replaceFile(path: string, text: string, mode: number, owner?: { 
 }
 
 function giveTo(path: string, { uid, gid }: { uid: number; gid: number }, mode: number): void {
-  chownSync(path, uid, gid)
+  try {
+    chownSync(path, uid, gid)
+  } catch {
+    // Some shares give their files to whom they like.
+  }
   chmodSync(path, mode)
 }

@@ -22,7 +22,7 @@ import {
   xmlFlags,
 } from '../libvirt/index.ts'
 import { taggedBy } from './definition.ts'
-import { isLibvirtInstalled, type Known, processOf } from './processes.ts'
+import { hasOtherThan, isLibvirtInstalled, type Known, processOf } from './processes.ts'
 
 /** For how long one question may go unanswered, where the operation has more time than that. */
 const PATIENCE_MS = 10_000
@@ -59,7 +59,7 @@ export function localUri(uri: string): LocalUri | undefined {
   const found = /^([a-z]+)(?:\+([a-z0-9]+))?:\/\/([^/?]*)(\/[^?]*)?(?:\?(.*))?$/.exec(uri)
   if (found === null) return undefined
   const [, driver = '', transport, host = '', path = '', query = ''] = found
-  if (transport !== undefined && transport !== 'unix') return undefined
+  if ((transport !== undefined && transport !== 'unix') || path === '/session') return undefined
   const own = ['', 'localhost', '127.0.0.1', '[::1]', hostname(), hostname().split('.', 1).join()]
   if (!own.includes(host.replace(/^[^@]*@/, '').replace(/:\d+$/, ''))) return undefined
   const socket = query
@@ -106,9 +106,7 @@ export class Hypervisor {
       const domain = await this.#tagged(instance, leftMs)
       return domain === undefined ? { kind: 'absent' } : await this.#ask({ names: [], uuids: [domain.uuid] }, leftMs)
     } catch (error) {
-      const silence = this.#silence(error as Error, otherwise)
-      // A libvirt that answers otherwise, but not this, may run it under any name.
-      return error instanceof ConnectionError ? silence : { ...silence, process: silence.process ?? 'unknown' }
+      return this.#silence(error as Error, otherwise)
     }
   }
 
@@ -133,6 +131,11 @@ export class Hypervisor {
 
   async liveXml(domain: ActiveDomain, leftMs: number): Promise<string> {
     return (await this.#of(domain, 'readOnly', leftMs, procedures.domainGetXMLDesc, 0)).xml
+  }
+
+  /** The resource that has tagged the domain; undefined when none has, or nobody can tell. */
+  async tagOf(domain: ActiveDomain, leftMs: number): Promise<string | undefined> {
+    return this.liveXml(domain, leftMs).then(taggedBy, () => undefined)
   }
 
   /** True while a job runs on the domain, such as a migration. Rejects as libvirt does. */
@@ -162,6 +165,11 @@ export class Hypervisor {
       return { name: domain.name, uuid: domain.uuid, managedSave: result !== 0, xml }
     }
     return undefined
+  }
+
+  /** While libvirt is silent: true when a process runs a domain that none of these uuids is. */
+  hasOthers(uuids: ReadonlySet<string>): boolean {
+    return hasOtherThan(this.#local.driver, uuids)
   }
 
   close(): void {
@@ -213,7 +221,7 @@ export class Hypervisor {
   async #dial(access: Access, timeoutMs: number): Promise<Connection> {
     const { name, socket } = this.#local
     const paths =
-      socket === undefined ? socketNames(this.uri, access).map(each => join(socketFolder(name), each)) : [socket]
+      socket === undefined ? socketNames(this.uri, access).map(each => join(SYSTEM_SOCKET_FOLDER, each)) : [socket]
     let failure: unknown = new ConnectionError('refused', `there is no socket ${paths.join(' or ')}`)
     // A daemon that was replaced by the other may have left its socket behind.
     for (const path of paths.filter(each => existsSync(each))) {
@@ -230,18 +238,16 @@ export class Hypervisor {
     const installed = isLibvirtInstalled()
     const why = installed ? `libvirt does not answer (${error.message})` : 'libvirt is not installed'
     this.close()
-    return { kind: 'silent', why, installed, process: processOf(this.#local.driver, known) }
+    const process = processOf(this.#local.driver, known)
+    // Who took the question and does not answer may be in the middle of a start: its process is still to come.
+    const mayCome = error instanceof ConnectionError ? error.kind === 'timeout' : true
+    return { kind: 'silent', why, installed, process: process ?? (mayCome ? 'unknown' : undefined) }
   }
 }
 
 /** What one question may take. Timers want whole milliseconds. */
 function whole(leftMs: number): number {
   return Math.max(1, Math.ceil(Math.min(PATIENCE_MS, leftMs)))
-}
-
-function socketFolder(name: string): string {
-  if (!name.endsWith('/session') || process.getuid?.() === undefined) return SYSTEM_SOCKET_FOLDER
-  return join(process.env['XDG_RUNTIME_DIR'] ?? `/run/user/${process.getuid()}`, 'libvirt')
 }
 
 /** One question to libvirt, with what is left of the time. */

@@ -1,7 +1,8 @@
 /** What became of a migration whose command failed: both ends are looked at, and put right by the table of docs/safety.md. */
+import { hostname } from 'node:os'
 import type { ActiveDomain, Finding } from '../core/agent/presence.ts'
 import { type End, judgeMigration, mayResume, type Verdict } from '../core/migration.ts'
-import type { DomainState } from '../core/node.ts'
+import { type DomainState, pausedReason } from '../core/node.ts'
 import { type Agent, failed, rest, success } from './agent.ts'
 import { isOver, leftMs } from './call.ts'
 import { saidBy, virsh } from './virsh.ts'
@@ -19,11 +20,21 @@ const TARGET_MS = 10_000
 
 export async function judge(agent: Agent, domain: ActiveDomain, broken: Broken): Promise<Finding> {
   await jobEnd(agent, domain)
+  if (await leadsBack(agent, broken))
+    return failed(
+      `${domain.name} could not be migrated to ${broken.target}: ${broken.remoteUri} leads back to this node`,
+    )
   const source = await sourceEnd(agent, domain)
   const target = await targetEnd(agent, domain, broken)
   const why = `${domain.name} could not be migrated to ${broken.target}: ${broken.said}`
   if (source === undefined || target === undefined) return unjudged(agent, domain, broken, source, why)
   return act(agent, domain, broken, judgeMigration(source, target), why)
+}
+
+/** Seen from here and from there would be the same copy, which would look like two. */
+async function leadsBack(agent: Agent, { remoteUri: uri }: Broken): Promise<boolean> {
+  const exit = await virsh(agent, ['hostname'], { uri, timeoutMs: TARGET_MS, always: true })
+  return exit.status === 0 && exit.stdout.trim() === hostname()
 }
 
 /** While a job goes on, neither end says anything final. */
@@ -43,11 +54,11 @@ const TARGET_STATES: Readonly<Record<string, { state: DomainState; stateReason: 
   running: { state: 'running', stateReason: 0 },
   idle: { state: 'blocked', stateReason: 0 },
   'in shutdown': { state: 'shutdown', stateReason: 0 },
-  'paused (migrating)': { state: 'paused', stateReason: 2 },
-  'paused (starting up)': { state: 'paused', stateReason: 10 },
-  'paused (post-copy)': { state: 'paused', stateReason: 11 },
-  'paused (post-copy failed)': { state: 'paused', stateReason: 12 },
-  'paused (user)': { state: 'paused', stateReason: 1 },
+  'paused (migrating)': { state: 'paused', stateReason: pausedReason.migration },
+  'paused (starting up)': { state: 'paused', stateReason: pausedReason.startingUp },
+  'paused (post-copy)': { state: 'paused', stateReason: pausedReason.postCopy },
+  'paused (post-copy failed)': { state: 'paused', stateReason: pausedReason.postCopyFailed },
+  'paused (user)': { state: 'paused', stateReason: pausedReason.user },
 }
 
 /** The other end by virsh, over the connection of the migration; undefined when it does not say. Absent only by a whole list without it. */

@@ -11,7 +11,7 @@ import { claimRequest, type Parts } from '../operate.ts'
 import { noProgress } from '../report.ts'
 import type { Claim } from '../store/claim.ts'
 import { ownerText } from '../store/claim-record.ts'
-import { takeUp } from '../take-up.ts'
+import { type Left, takeUp } from '../take-up.ts'
 import { type Answer, lineReader, type Task, type Word } from './keeper-words.ts'
 
 const NOBODY_ASKS = { onInterrupt: () => () => undefined, confirmAbort: async () => true, requested: () => false }
@@ -35,6 +35,7 @@ async function hold(parts: Parts, task: Task, words: Words): Promise<void> {
   const records = await parts.home.records.nodes()
   parts.nodes.approach([...records.values()])
   say({ is: 'open' })
+  if (words.isOver) return
   const acquired = await parts.claims.acquire(request, {
     waitMs: 0,
     waiting: holder => say({ is: 'waiting', holder: `${ownerText(holder)}, ${holder.verb}, since ${holder.since}` }),
@@ -69,11 +70,14 @@ function identityIn({ xml, name, uuid }: Task): Identity & { readonly uuid: stri
 }
 
 async function serve(parts: Parts, identity: Identity & { uuid: string }, claim: Claim, words: Words): Promise<void> {
+  // Whoever has given us up works without a claim, or not at all any more: nothing may be taken up behind his back.
+  if (words.isOver) return
   const { generation } = claim.record
   say({ is: 'claimed', generation, nodeId: parts.hereId ?? '' })
   const left = await takeUp(parts, claim, { untilMs: 0, endMigration: true })
   const cluster = await observeOnce(parts)
-  const inTheWay = obstacle(cluster, identity) ?? left.refusals.map(each => describeRefusal(each).why)[0]
+  const inTheWay =
+    obstacle(cluster, identity) ?? underWay(left) ?? left.refusals.map(each => describeRefusal(each).why)[0]
   if (inTheWay !== undefined) return say({ is: 'refused', sentence: inTheWay })
   say({ is: 'clear', notes: [...left.messages.map(({ text }) => text), ...silentNotes(cluster)] })
   for (let word = await words.next(); word !== undefined; word = await words.next()) await obey(claim, cluster, word)
@@ -84,6 +88,14 @@ function silentNotes(cluster: Cluster): string[] {
   return unknownNodes(cluster).map(
     ({ name }) => `${name} does not answer havirt; Pacemaker is relied upon to have fenced it`,
   )
+}
+
+/** A node that answers, but on which an earlier command for the domain is still to end. */
+function underWay({ unsettled }: Left): string | undefined {
+  const [found] = [...unsettled].filter(([, { state }]) => state !== 'unreachable')
+  return found === undefined
+    ? undefined
+    : `an earlier command may still be carried out on ${found[0]}: ${found[1].reason}`
 }
 
 /** Somebody else who was seen to have the domain, or one of its disks. */
@@ -118,6 +130,7 @@ function say(answer: Answer): void {
 /** What the agent says, in order; undefined after its last word. */
 class Words {
   readonly #heard: (Word | undefined)[] = []
+  #over = false
   #waiting: ((word: Word | undefined) => void) | undefined
 
   constructor() {
@@ -126,10 +139,19 @@ class Words {
       'data',
       lineReader(line => this.#hear(JSON.parse(line) as Word)),
     )
-    process.stdin.on('end', () => this.#hear(undefined))
+    process.stdin.on('end', () => {
+      this.#over = true
+      this.#hear(undefined)
+    })
+  }
+
+  /** True once the agent has said its last word. */
+  get isOver(): boolean {
+    return this.#over
   }
 
   next(): Promise<Word | undefined> {
+    if (this.#over && this.#heard.length === 0) return Promise.resolve(undefined)
     if (this.#heard.length > 0) return Promise.resolve(this.#heard.shift())
     return new Promise(resolve => {
       this.#waiting = resolve
@@ -144,4 +166,5 @@ class Words {
   }
 }
 
+process.stdout.on('error', () => undefined)
 void keep().then(() => process.exit(0))

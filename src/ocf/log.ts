@@ -44,7 +44,9 @@ export class Log {
     if (this.#gave) return
     this.#gave = true
     const prefix = this.#environment['OCF_EXIT_REASON_PREFIX'] ?? 'ocf-exit-reason:'
-    process.stderr.write(`${prefix}${oneLine(text)}\n`)
+    // A program's words in the reason must not begin another one.
+    const sentence = oneLine(text).replaceAll(prefix, prefix.replace(':', ' '))
+    process.stderr.write(`${prefix}${sentence}\n`)
     // Pacemaker logs the reason from stderr by itself.
     if (this.#facility !== undefined || this.#environment['HA_LOGFILE']) this.#say('err', text)
     else this.#note('err', text)
@@ -87,7 +89,7 @@ export function oneLine(text: string): string {
 /** Where trace_ra wants to have everything, a file for each action. */
 function traceFile(instance: string, action: string, environment: NodeJS.ProcessEnv): string | undefined {
   const wanted = environment['OCF_RESKEY_trace_ra'] || environment['OCF_TRACE_RA']
-  if (!wanted || !/^(yes|true|1|on)$/i.test(wanted)) return undefined
+  if (!wanted || !/^(yes|true|1|ja|on)$/i.test(wanted)) return undefined
   const folder = environment['OCF_RESKEY_trace_dir'] || '/var/lib/heartbeat/trace_ra'
   const name = `${encodeURIComponent(instance)}.${encodeURIComponent(action)}.${stamp().replaceAll(':', '')}`
   try {

@@ -41,9 +41,7 @@ async function carryOut(act: Action | undefined, name: string, opening: () => Pr
   }
   try {
     const agent = await opening()
-    // Without config nobody knows what the resource is: wrong on every node, for every action.
-    const nameless = agent.settings.config === '' ? agent.problems[0] : undefined
-    return nameless ?? (await act(agent))
+    return agent.unknowable ?? (await act(agent))
   } catch (error) {
     if (process.env['HAVIRT_DEBUG'] !== undefined && error instanceof Error) process.stderr.write(`${error.stack}\n`)
     return failed(error instanceof Error ? error.message : String(error))
@@ -56,4 +54,8 @@ async function open(call: ReturnType<typeof readCall>, log: Log): Promise<Agent>
   return openAgent(call, log, interrupt.signal)
 }
 
+// Whoever reads our words may go away in the middle of an operation, which goes on.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined)
+// Should nothing be left to wait for before an answer is found, that is no success.
+process.exitCode = ocf.generic
 void main(process.argv[2] ?? '', process.env).then(code => process.exit(code))

@@ -2,7 +2,7 @@
  * What the agent remembers of its domain, in the run folder of this boot, as long as the domain does: by which name and uuid it was last
  * seen. So a stop still knows what to stop when the definition is gone.
  */
-import { mkdirSync, readFileSync, unlinkSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, unlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Call } from './call.ts'
 import { replaceFile } from './files.ts'
@@ -23,14 +23,29 @@ function fileOf({ runFolder, instance }: Call): string {
 
 /** Undefined when there is none, or none that can be read: then the domain is known by other means. */
 export function recall(call: Call): Memory | undefined {
+  return read(fileOf(call))
+}
+
+function read(file: string): Memory | undefined {
   try {
-    const memory = JSON.parse(readFileSync(fileOf(call), 'utf8')) as Partial<Memory>
+    const memory = JSON.parse(readFileSync(file, 'utf8')) as Partial<Memory>
     const { config, name, uuid } = memory
     return typeof config === 'string' && typeof name === 'string' && typeof uuid === 'string'
       ? { ...memory, config, name, uuid }
       : undefined
   } catch {
     return undefined
+  }
+}
+
+/** The uuids of the domains that other resources remember. */
+export function othersRemembered(call: Call): Set<string> {
+  const own = fileOf(call)
+  try {
+    const files = readdirSync(dirname(own)).map(name => join(dirname(own), name))
+    return new Set(files.flatMap(file => (file === own ? [] : (read(file)?.uuid ?? []))))
+  } catch {
+    return new Set()
   }
 }
 

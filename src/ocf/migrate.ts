@@ -24,6 +24,7 @@ const END_SHARE = 0.15
 const END_MS = 15_000
 /** A domain that migrate_to has brought here is here; libvirt may take a moment to say so. */
 const ARRIVAL_MS = 10_000
+const HOSTNAME_MS = 10_000
 
 export async function migrateTo(agent: Agent): Promise<Finding> {
   const wrong = agent.problems[0]
@@ -45,9 +46,25 @@ export async function migrateTo(agent: Agent): Promise<Finding> {
     return failed('virsh is not installed, and the agent migrates by it (Debian: libvirt-clients)')
   const way = migrationWay(settings, { hypervisor: hypervisor.uri, target, randomPort })
   for (const warning of way.warnings) agent.log.warn(warning)
+  const astray = await leadsAstray(agent, target, way.remoteUri)
+  if (astray !== undefined) return failed(astray)
   const xml = await hypervisor.liveXml(presence, leftMs(call))
   const subject = { name: presence.name, uuid: presence.uuid, xml, verb: `ocf migrate_to ${target}` }
   return withClaim(agent, subject, cover => migrate(agent, presence, target, way, cover))
+}
+
+/** A URI without %n leads to one host, whichever node Pacemaker has chosen: the domain would run where nobody expects it. */
+async function leadsAstray(agent: Agent, target: string, uri: string): Promise<string | undefined> {
+  if (agent.settings.remoteuri === '' || agent.settings.remoteuri.includes('%n')) return undefined
+  const exit = await virsh(agent, ['hostname'], { uri, timeoutMs: HOSTNAME_MS })
+  const host = exit.stdout.trim()
+  if (exit.status !== 0) return `${uri} cannot be asked which host it leads to: ${saidBy(exit)}`
+  if (shortName(host) === shortName(target)) return undefined
+  return `remoteuri leads to ${host}, but the target is ${target}; write %n for the name of the target node`
+}
+
+function shortName(name: string): string {
+  return name.toLowerCase().split('.', 1).join()
 }
 
 function randomPort(): number {

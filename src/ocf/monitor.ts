@@ -18,7 +18,9 @@ export async function examine(agent: Agent, presence: Presence): Promise<Finding
   if (finding.code === ocf.success && finding.sentence !== undefined) agent.log.warn(finding.sentence)
   if (presence.kind === 'active') rememberDomain(agent, presence)
   const scripts = finding.code === ocf.success ? await runScripts(agent) : success
-  if (presence.kind === 'active') await lookAfter(agent, presence)
+  // A start asks again and again until the guest is well; only then is there news for the CIB.
+  if (presence.kind === 'active' && (scripts.code === ocf.success || agent.call.action === 'monitor'))
+    await lookAfter(agent, presence)
   return scripts.code === ocf.success ? finding : scripts
 }
 
@@ -62,7 +64,8 @@ async function runScripts(agent: Agent): Promise<Finding> {
   if (scripts.length === 0) return success
   const { run } = await import('../nodes/process.ts')
   for (const script of scripts) {
-    const exit = await run(script, [], {
+    // Behind a shell: to begin a program on a share that hangs would hang the agent, and not only its child.
+    const exit = await run('sh', ['-c', 'exec "$0"', script], {
       timeoutMs: leftMs(agent.call),
       abort: agent.interrupt,
       group: 'whole',

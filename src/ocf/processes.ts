@@ -19,6 +19,17 @@ export function processOf(driver: string, known: Known): number | 'unknown' | un
   return undefined
 }
 
+/** True when some process of this driver runs a domain that is none of these: nobody knows whose it is. */
+export function hasOtherThan(driver: string, uuids: ReadonlySet<string>): boolean {
+  return readdirSync('/proc').some(entry => {
+    if (!/^\d+$/.test(entry)) return false
+    const words = wordsOf(entry)
+    if (driver === 'lxc') return basename(words[0] ?? '') === 'libvirt_lxc'
+    const uuid = after(words, '-uuid')?.toLowerCase()
+    return uuid !== undefined && after(words, '-name') !== undefined && !uuids.has(uuid)
+  })
+}
+
 /** The words of a command line; none of a process that has ended, or is a part of the kernel. */
 function wordsOf(pid: string): string[] {
   try {

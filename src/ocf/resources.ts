@@ -11,6 +11,8 @@ export async function startResources(agent: Agent, definition: Definition, uri: 
   return first.code === ocf.success ? startAll(agent, uri, 'net', networks) : first
 }
 
+/** By name and never as an option, whatever the name begins with. */
+const OPTION = { pool: '--pool', net: '--network' } as const
 const WHAT = { pool: 'storage pool', net: 'network' } as const
 
 async function startAll(agent: Agent, uri: string, kind: 'pool' | 'net', names: readonly string[]): Promise<Finding> {
@@ -22,7 +24,7 @@ async function startAll(agent: Agent, uri: string, kind: 'pool' | 'net', names: 
     const isActive = active.includes(name)
     // What a running pool holds may have changed; a network has nothing to look for.
     if (isActive && kind === 'net') continue
-    const exit = await virsh(agent, [`${kind}-${isActive ? 'refresh' : 'start'}`, name], { uri })
+    const exit = await virsh(agent, [`${kind}-${isActive ? 'refresh' : 'start'}`, OPTION[kind], name], { uri })
     if (exit.status !== 0 && !isActive)
       return failed(`the ${WHAT[kind]} ${name} could not be started at ${uri}: ${saidBy(exit)}`)
   }

@@ -1,6 +1,5 @@
 /** save_config_on_stop: changes of the running domain go back to the definition's file, whole or not at all. */
 import { copyFileSync, mkdtempSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { ActiveDomain } from '../core/agent/presence.ts'
 import type { Agent } from './agent.ts'
@@ -9,6 +8,9 @@ import { readDefinition, untagged } from './definition.ts'
 import { replaceFile } from './files.ts'
 import { isProgram } from './processes.ts'
 import { program, saidBy } from './virsh.ts'
+
+/** For each program that has a say in it: a stop has better things to wait for. */
+const PATIENCE_MS = 5000
 
 /** Never fails the action: what goes wrong is logged, and the file is as it was. */
 export async function saveConfig(agent: Agent, domain: ActiveDomain): Promise<void> {
@@ -31,10 +33,12 @@ export async function saveConfig(agent: Agent, domain: ActiveDomain): Promise<vo
 async function isValid(agent: Agent, text: string): Promise<boolean> {
   if (!isProgram('virt-xml-validate')) return true
   // It wants a file by name, and the text may hold secrets.
-  const folder = mkdtempSync(join(tmpdir(), 'havirt-'))
+  const folder = mkdtempSync(join(agent.call.runFolder, 'havirt-'))
   try {
     writeFileSync(join(folder, 'domain.xml'), text, { mode: 0o600 })
-    const exit = await program(agent, 'virt-xml-validate', [join(folder, 'domain.xml'), 'domain'])
+    const exit = await program(agent, 'virt-xml-validate', [join(folder, 'domain.xml'), 'domain'], {
+      timeoutMs: PATIENCE_MS,
+    })
     if (exit.status === 0) return true
     agent.log.warn(`the definition is not saved, because virt-xml-validate refuses it: ${saidBy(exit)}`)
     return false
@@ -60,6 +64,6 @@ function existing(config: string): string {
 }
 
 async function synchronize(agent: Agent): Promise<void> {
-  const exit = await program(agent, 'csync2', ['-x', agent.settings.config])
+  const exit = await program(agent, 'csync2', ['-x', agent.settings.config], { timeoutMs: PATIENCE_MS })
   if (exit.status !== 0) agent.log.warn(`csync2 could not bring the definition to the other nodes: ${saidBy(exit)}`)
 }

@@ -17,6 +17,8 @@ import { undefine } from './undefine.ts'
 import { saidBy } from './virsh.ts'
 
 const REST_MS = 500
+/** What libvirt may take of the time that is left. */
+const CREATE_SHARE = 0.95
 
 export async function start(agent: Agent): Promise<Finding> {
   const wrong = agent.problems[0]
@@ -82,7 +84,7 @@ async function startNow(agent: Agent, definition: Definition, cover: Cover): Pro
     )
   rememberDomain(agent, { name: definition.name, uuid: definition.uuid ?? cover.uuid })
   const born = hasState(agent, definition.name)
-    ? await restoreState(agent, definition.name)
+    ? await restoreState(agent, definition.name, cover)
     : await create(agent, definition, cover, kept)
   return born.code === ocf.success ? untilContent(agent) : born
 }
@@ -101,20 +103,29 @@ async function create(
   const overlay = agent.settings.backingfile === '' ? success : await prepareOverlay(agent)
   if (overlay.code !== ocf.success) return overlay
   const { text } = tagged(definition, agent.call.instance, () => cover.uuid)
-  const exit = await cover.virsh(['create', '/dev/stdin'], { stdin: text })
-  // Killed in the middle it may have started all the same: the wait tells.
-  if (exit.status === 0 || exit.timedOut) return success
+  const exit = await cover.virsh(['create', '/dev/stdin'], {
+    stdin: text,
+    timeoutMs: leftMs(agent.call) * CREATE_SHARE,
+  })
+  if (exit.status === 0) return success
+  if (exit.timedOut) return failed(`libvirt did not start ${definition.name} in time; it may still do so`)
   const said = saidBy(exit)
   return failed(`${definition.name} could not be started: ${(await lockRefusal(said, definition)) ?? said}`)
 }
 
 /** The operation is over when the guest is well: monitor scripts and all. */
 export async function untilContent(agent: Agent): Promise<Finding> {
-  for (;;) {
+  for (let earlier: string | undefined; ; ) {
     const finding = await examine(agent, await lookUntilHeard(agent, agent.call.deadlineMs))
     if (finding.code === ocf.success || finding.code === ocf.degraded) return success
     if (agent.interrupt.aborted || isOver(agent.call.deadlineMs - REST_MS))
-      return failed(finding.sentence ?? `${nameOf(agent)} was started, but is not active any more`)
+      return failed(cutShort(agent, finding, earlier) ?? `${nameOf(agent)} was started, but is not active any more`)
+    earlier = finding.sentence
     await rest(agent, REST_MS)
   }
+}
+
+/** A look that only the end of the time has ended says less than the one before it. */
+function cutShort({ call }: Agent, { sentence }: Finding, earlier: string | undefined): string | undefined {
+  return isOver(call.deadlineMs) ? (earlier ?? sentence) : sentence
 }

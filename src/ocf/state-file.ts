@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import type { ActiveDomain, Finding } from '../core/agent/presence.ts'
 import { type Agent, failed, look, success } from './agent.ts'
 import { leftMs } from './call.ts'
+import type { Cover } from './claim.ts'
 import { diskPathsOf, toDefinition } from './definition.ts'
 import { replaceFile } from './files.ts'
 import { saidBy, virsh } from './virsh.ts'
@@ -15,6 +16,24 @@ import { saidBy, virsh } from './virsh.ts'
 /** DIR/NAME.state, as ocf:heartbeat:VirtualDomain has it. */
 export function stateFileOf({ settings }: Agent, name: string): string {
   return join(settings.snapshot, `${name}.state`)
+}
+
+/**
+ * What an earlier life of the domain left there is older than the disks are now, and must never be restored. A fresh image takes its place,
+ * or none.
+ */
+export function retireState(agent: Agent, name: string): void {
+  const { log } = agent
+  const file = stateFileOf(agent, name)
+  if (!existsSync(file)) return
+  try {
+    renameSync(file, `${file}.stale`)
+    log.warn(`${file} was of an earlier life of ${name}, and is now ${file}.stale`)
+  } catch (error) {
+    log.error(
+      `${file} is of an earlier life of ${name} and must not be restored; remove it: ${(error as Error).message}`,
+    )
+  }
 }
 
 /** True when the memory was saved and the domain is gone. When it cannot be saved, the guest is shut down instead. */
@@ -65,7 +84,7 @@ export function hasState(agent: Agent, name: string): boolean {
 }
 
 /** Restores the saved state. When that fails, the file is where it was, and nothing is booted from the disks instead. */
-export async function restoreState(agent: Agent, name: string): Promise<Finding> {
+export async function restoreState(agent: Agent, name: string, cover: Cover): Promise<Finding> {
   const file = stateFileOf(agent, name)
   const changed = changedSince(file)
   if (changed !== undefined)
@@ -75,15 +94,16 @@ export async function restoreState(agent: Agent, name: string): Promise<Finding>
   // If we are killed now, the next start must not find it: nobody would know whether the guest has gone on already.
   const taken = `${file}.restoring`
   renameSync(file, taken)
-  const exit = await virsh(agent, ['restore', taken])
+  const exit = await cover.virsh(['restore', taken])
   const now = await look(agent)
-  if (now.kind === 'active') {
+  if (now.kind === 'active' && exit.status === 0) {
     unlinkSync(taken)
     if (existsSync(`${file}.disks`)) unlinkSync(`${file}.disks`)
     return success
   }
-  if (now.kind === 'absent') renameSync(taken, file)
-  return failed(`${name} could not be restored from ${now.kind === 'absent' ? file : taken}: ${saidBy(exit)}`)
+  // Killed in the middle, nobody knows whether the guest has gone on already.
+  if (now.kind === 'absent' && !exit.timedOut) renameSync(taken, file)
+  return failed(`${name} could not be restored from ${existsSync(file) ? file : taken}: ${saidBy(exit)}`)
 }
 
 /** The first disk that is not as it was when the state was saved. */

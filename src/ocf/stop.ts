@@ -14,9 +14,10 @@ import {
 } from '../core/agent/presence.ts'
 import { type Agent, failed, known, look, nameOf, rest, success } from './agent.ts'
 import { isOver, leftMs } from './call.ts'
+import { isGuardHeld } from './guard-lock.ts'
 import { forget } from './memory.ts'
 import { saveConfig } from './save.ts'
-import { saveState } from './state-file.ts'
+import { retireState, saveState } from './state-file.ts'
 import { saidBy, virsh } from './virsh.ts'
 
 /** How often it is asked whether the domain has ended. */
@@ -29,9 +30,8 @@ const SHUTDOWN_MS = 15_000
 export async function stop(agent: Agent): Promise<Finding> {
   for (const { sentence } of agent.problems) agent.log.warn(`stops all the same: ${sentence}`)
   const presence = await lookToStop(agent)
-  if (presence.kind === 'absent') return ended(agent)
   if (presence.kind === 'silent') return endOfSilence(agent, presence)
-  return end(agent, presence)
+  return presence.kind === 'absent' ? whenQuiet(agent) : end(agent, presence)
 }
 
 /** libvirt is waited for; where no process can be the domain, not for long. */
@@ -55,6 +55,29 @@ function endOfSilence(agent: Agent, presence: Presence): Finding {
   return failed(`${nameOf(agent)} cannot be stopped: ${sentence}`)
 }
 
+/**
+ * A start that was killed may have left its command behind, which holds the guard's lock for as long as it runs: only when nobody holds it
+ * the domain does not come any more.
+ */
+async function whenQuiet(agent: Agent): Promise<Finding> {
+  for (;;) {
+    const isBusy = await isGuardHeld(known(agent).uuids)
+    // Whatever the command was, it has its effect before it lets go.
+    const now = await look(agent)
+    if (now.kind === 'active') return end(agent, now)
+    if (now.kind === 'absent' && !isBusy) return ended(agent)
+    if (agent.interrupt.aborted || isOver(agent.call.deadlineMs - REST_MS))
+      return failed(`${nameOf(agent)} is not active, but an earlier command for it still runs on this node`)
+    await rest(agent, REST_MS)
+  }
+}
+
+/** It has ended by our doing: the one that was found. Another one that the resource may be, too, has to go as well. */
+async function wholly(agent: Agent): Promise<Finding> {
+  const now = await look(agent)
+  return now.kind === 'active' ? end(agent, now) : ended(agent)
+}
+
 function ended(agent: Agent): Finding {
   forget(agent.call)
   return success
@@ -63,7 +86,7 @@ function ended(agent: Agent): Finding {
 async function end(agent: Agent, domain: ActiveDomain): Promise<Finding> {
   await abortJob(agent, domain)
   if (!agent.settings.force_stop) {
-    if (await endsByItself(agent, domain)) return ended(agent)
+    if (await endsByItself(agent, domain)) return wholly(agent)
     if (agent.interrupt.aborted) return failed(`the stop of ${domain.name} was interrupted`)
   }
   return destroy(agent, domain)
@@ -73,7 +96,7 @@ async function end(agent: Agent, domain: ActiveDomain): Promise<Finding> {
 async function abortJob(agent: Agent, domain: ActiveDomain): Promise<void> {
   const hasJob = () => agent.hypervisor.hasJob(domain, leftMs(agent.call)).catch(() => false)
   if (!(await hasJob())) return
-  const exit = await virsh(agent, ['domjobabort', domain.uuid])
+  const exit = await virsh(agent, ['domjobabort', domain.uuid], { timeoutMs: untilForce(agent) })
   if (exit.status !== 0) agent.log.warn(`the job of ${domain.name} could not be aborted: ${saidBy(exit)}`)
   while ((await hasJob()) && !isOver(forceAt(agent))) await rest(agent, REST_MS)
 }
@@ -83,10 +106,17 @@ function forceAt({ call }: Agent): number {
   return call.deadlineMs - reserveOf(call.timeoutMs)
 }
 
+function untilForce(agent: Agent): number {
+  return Math.max(1, forceAt(agent) - performance.now())
+}
+
 /** True when it has ended without force: its memory was saved, or the guest shut down. */
 async function endsByItself(agent: Agent, domain: ActiveDomain): Promise<boolean> {
   if (agent.settings.save_config_on_stop) await saveConfig(agent, domain)
-  if (agent.settings.snapshot !== '' && (await saveState(agent, domain, forceAt(agent)))) return true
+  if (agent.settings.snapshot !== '') retireState(agent, domain.name)
+  const before = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
+  const isWhole = before.kind === 'active' && !isPausedByMigration(before)
+  if (agent.settings.snapshot !== '' && isWhole && (await saveState(agent, domain, forceAt(agent)))) return true
   const now = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
   if (now.kind === 'absent') return true
   if (now.kind === 'active' && isBeyondShutdown(now) && !isPausedByMigration(now)) {
@@ -128,7 +158,7 @@ async function destroy(agent: Agent, domain: ActiveDomain): Promise<Finding> {
     const exit = await virsh(agent, ['destroy', domain.uuid])
     said = exit.status === 0 ? '' : saidBy(exit)
     // That libvirt gave up waiting, or that it was gone already, is told by looking.
-    if (await isGoneBy(agent, domain, performance.now() + (exit.status === 0 ? 5000 : 1000))) return ended(agent)
+    if (await isGoneBy(agent, domain, performance.now() + (exit.status === 0 ? 5000 : 1000))) return wholly(agent)
   } while (!isOver(agent.call.deadlineMs - REST_MS) && !agent.interrupt.aborted)
   const silent = await agent.hypervisor.look(known(agent), Math.min(1000, leftMs(agent.call)))
   const why = said || (silent.kind === 'silent' ? silent.why : 'libvirt still shows it')

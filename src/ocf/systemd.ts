@@ -11,6 +11,8 @@ import { program } from './virsh.ts'
 const SYSTEMD = '/run/systemd/system'
 const FOLDER = `${SYSTEMD}/resource-agents-deps.target.d`
 
+const PATIENCE_MS = 10_000
+
 /** Nothing where systemd does not run. That it fails is logged: the domain is worth more than the order of a shutdown. */
 export async function orderShutdown(agent: Agent): Promise<void> {
   if (!existsSync(SYSTEMD)) return
@@ -19,8 +21,8 @@ export async function orderShutdown(agent: Agent): Promise<void> {
       write('99-VirtualDomain-libvirt.conf', `After=${libvirtUnits().join(' ')}`),
       write('99-VirtualDomain-machines.conf', 'Wants=virt-guest-shutdown.target'),
     ]
-    if (news.includes(true)) await program(agent, 'systemctl', ['daemon-reload'])
-    await program(agent, 'systemctl', ['start', 'virt-guest-shutdown.target'])
+    if (news.includes(true)) await program(agent, 'systemctl', ['daemon-reload'], { timeoutMs: PATIENCE_MS })
+    await program(agent, 'systemctl', ['start', 'virt-guest-shutdown.target'], { timeoutMs: PATIENCE_MS })
   } catch (error) {
     agent.log.warn(`systemd could not be told to stop libvirt after the domains: ${(error as Error).message}`)
   }

@@ -1,4 +1,6 @@
 /** Acting: virsh, as a person would type it, with its connection named. It ends when the agent does. */
+import { mkdirSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { quote } from '../core/command.ts'
 import { type Exit, run } from '../nodes/process.ts'
 import type { Agent } from './agent.ts'
@@ -34,16 +36,32 @@ export function program(
 ): Promise<Exit> {
   const line = [file, ...words].map(quote).join(' ')
   agent.log.info(`runs: ${order.shown ?? line}`)
-  // Node.js gives a child a socket for its input, which nobody can open as /dev/stdin; behind cat it is a pipe.
-  const [shell, given] = order.stdin === undefined ? [file, words] : ['sh', ['-c', `cat | ${line}`]]
-  return run(shell, given, {
-    stdin: order.stdin,
+  const input = order.stdin === undefined ? undefined : inputFile(agent, order.stdin)
+  const running = run(file, words, {
+    stdinFile: input,
     timeoutMs: Math.min(order.timeoutMs ?? Number.POSITIVE_INFINITY, leftMs(agent.call)),
     ...(order.always ? {} : { abort: agent.interrupt }),
     group: 'ours',
     environment: { ...process.env, ...PLAIN },
   })
+  // It is open by now, and nobody else needs its name.
+  if (input !== undefined) unlinkSync(input)
+  return running
 }
+
+/**
+ * A text as a file of its own. Node.js gives a child a socket for its input, which cannot be opened as /dev/stdin; and a shell with a pipe
+ * would stay in between, so that the program lived on when it is ended, and a start happened after its operation had failed.
+ */
+function inputFile({ call }: Agent, text: string): string {
+  const folder = join(call.runFolder, 'havirt')
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  const file = join(folder, `.input.${process.pid}.${++inputs}`)
+  writeFileSync(file, text, { mode: 0o600, flag: 'wx' })
+  return file
+}
+
+let inputs = 0
 
 /** What a program said when it failed, as the end of a sentence: libvirt's own words, without "error:" and on one line. */
 export function saidBy({ stderr, stdout, status, signal, timedOut }: Exit): string {

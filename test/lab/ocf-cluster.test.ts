@@ -20,6 +20,7 @@ import {
   killOn,
   NODES,
   nextBeat,
+  OUTSIDER,
   pathOn,
   processes,
   shell,
@@ -167,6 +168,39 @@ describe('the claim', () => {
     expect((await agent('node1', 'web', 'start')).status).toBe(0)
     expect(await whereIs('web')).toEqual(['node1'])
   })
+})
+
+describe('a start that libvirt carries out late', () => {
+  /** libvirt calls it before it starts QEMU, and holds the domain meanwhile. */
+  const HOOK = '/etc/libvirt/hooks/qemu'
+
+  test.each(['node1', OUTSIDER])(
+    'on %s fails, and the stop after it does not believe that nothing is there',
+    async node => {
+      await installAgent([node])
+      await configureResource('web', await guest('web'), [node])
+      const hook = `#!/bin/sh\n[ "$2" != prepare ] || until [ -e /tmp/go ]; do sleep 0.1; done\n`
+      await sure(
+        shell(node, `mkdir -p /etc/libvirt/hooks; cat >${HOOK}; chmod 755 ${HOOK}; systemctl restart libvirtd`, {
+          stdin: hook,
+        }),
+      )
+      await until('libvirt answers', async () => (await exec(node, ['virsh', 'uri'])).status === 0)
+      try {
+        const started = await agent(node, 'web', 'start', { CRM_meta_timeout: '3000' })
+        expect({ status: started.status, reasons: reasonsOf(started).length }).toEqual({ status: 1, reasons: 1 })
+        const early = await agent(node, 'web', 'stop', { CRM_meta_timeout: '4000' })
+        expect({ status: early.status, reasons: reasonsOf(early).length }).toEqual({ status: 1, reasons: 1 })
+        const stopping = agentBegins(node, 'web', 'stop', { force_stop: 'yes' })
+        await sure(shell(node, 'touch /tmp/go'))
+        expect((await stopping.done).status).toBe(0)
+        expect(await whereIs('web', [node])).toEqual([])
+      } finally {
+        await sure(shell(node, `rm -f ${HOOK} /tmp/go; systemctl restart libvirtd`))
+        await until('libvirt answers', async () => (await exec(node, ['virsh', 'uri'])).status === 0)
+      }
+    },
+  )
 })
 
 describe('a migration', () => {

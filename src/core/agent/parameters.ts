@@ -216,6 +216,7 @@ export const parameters = {
     default: '',
     short: 'Folders to put into the image',
     long: 'Files and folders, divided by white space, that virt-copy-in puts into the root folder of an image that was just made on top of backingfile.',
+    expected: matching(/^(\s*[^-\s]\S*)+\s*$/, 'expected paths, none of them beginning with -'),
   },
   shutdown_mode: {
     type: 'string',

@@ -1,5 +1,5 @@
 /** What was found of the domain on this node, and what that means to Pacemaker. */
-import type { DomainState } from '../node.ts'
+import { type DomainState, isMigrationEnd, isPostCopy, pausedReason } from '../node.ts'
 import { type OcfCode, ocf } from './exit.ts'
 
 /** The domain as libvirt shows it while it is active. */
@@ -22,27 +22,24 @@ export interface Silence {
   readonly why: string
   /** False when no part of libvirt is there at all: no daemon, no client, no socket. */
   readonly installed: boolean
-  /** The process that runs the domain; undefined: certainly none; `unknown`: this hypervisor's processes cannot be told. */
+  /**
+   * The process that runs the domain; undefined: certainly none. `unknown`: this hypervisor's processes cannot be told, or a libvirt that
+   * took the question and did not answer it may be just about to start one.
+   */
   readonly process: number | 'unknown' | undefined
 }
 
 /** `absent`: libvirt answered, and has no active domain of ours. */
 export type Presence = ActiveDomain | { readonly kind: 'absent' } | Silence
 
-/** virDomainPausedReason (libvirt-domain.h). */
-const PAUSED = { user: 1, migration: 2, ioError: 5, postCopy: 11, postCopyFailed: 12 } as const
-
 /** True for a guest that stands still because its storage failed. */
 export function isPausedByError({ state, stateReason }: ActiveDomain): boolean {
-  return state === 'paused' && stateReason === PAUSED.ioError
+  return state === 'paused' && stateReason === pausedReason.ioError
 }
 
-/** True for either end of a live migration that waits for the other. */
-export function isPausedByMigration({ state, stateReason }: ActiveDomain): boolean {
-  return (
-    state === 'paused' &&
-    (stateReason === PAUSED.migration || stateReason === PAUSED.postCopy || stateReason === PAUSED.postCopyFailed)
-  )
+/** True for either end of a live migration that waits for the other: its memory is not the whole truth. */
+export function isPausedByMigration(domain: ActiveDomain): boolean {
+  return isMigrationEnd(domain) || isPostCopy(domain)
 }
 
 /** True when no guest is there any more that could answer a shutdown. */
