@@ -13,7 +13,8 @@ demo: ## show the main job on a lab of three real nodes (root, Debian 12 or late
 
 test: ## everything: lint, types, unit tests, 20000 simulated clusters, the lab and its tests (root, Debian 12 or later)
 	@scripts/needs-debian-root 'make test'
-	@$(MAKE) --no-print-directory SEEDS=20000 lint types build unit simulate check-lab lab
+	@$(MAKE) --no-print-directory lint types build check-lab
+	@SEEDS=20000 scripts/test-all
 
 soak: build ## properties on new cases, RUNS of each (default 2000), 50 races, 200 faults, and the lab's tests three times
 	@export HAVIRT_SEED=$${HAVIRT_SEED:-$$RANDOM$$RANDOM}; echo "soak: HAVIRT_SEED=$$HAVIRT_SEED"; \
@@ -39,7 +40,7 @@ types: setup ## TypeScript, strictest settings
 unit: setup ## tests that need nothing but Node.js
 	@vitest run --project unit --reporter=default --reporter=./scripts/closing-line.mjs
 
-lab: build ## end-to-end tests on a lab, and those of leases on another beside it
+lab: build ## end-to-end tests, on several labs side by side
 	@scripts/test-lab
 
 check-lab: build ## the lab's own test

@@ -3,7 +3,7 @@ import { defineConfig } from 'vitest/config'
 /** Long counts take long. */
 const SOAKING = process.env['HAVIRT_RUNS'] !== undefined
 
-/** `unit` needs nothing but Node.js; `lab` and `leases` need root and bring up a real cluster each (lab/lab). */
+/** `unit` needs nothing but Node.js; the others need root and bring up a real cluster each (lab/lab). */
 export default defineConfig({
   test: {
     projects: [
@@ -33,6 +33,16 @@ export default defineConfig({
           name: 'leases',
           include: ['test/lab/leases.test.ts'],
           globalSetup: ['test/lab/set-up.ts'],
+          testTimeout: 240_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: {
+          // A cluster of Pacemaker's, from the first start of a resource to a node that is fenced.
+          name: 'pacemaker',
+          include: ['test/lab/pacemaker.test.ts'],
+          globalSetup: ['test/lab/pacemaker-set-up.ts'],
           testTimeout: 240_000,
           hookTimeout: 120_000,
         },

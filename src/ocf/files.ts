@@ -6,10 +6,13 @@ import {
   fsyncSync,
   openSync,
   readFileSync,
+  readlinkSync,
   renameSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
+import { dirname, join, normalize, resolve } from 'node:path'
 
 /** For how long a share may keep us waiting. */
 const SHARE_TIMEOUT_MS = 3000
@@ -28,6 +31,9 @@ export interface Unreadable {
 export async function readText(path: string): Promise<{ readonly text: string } | Unreadable> {
   if (isShared(path)) return readByCat(path)
   try {
+    // A pipe would be waited for as a share is.
+    const stat = statSync(path)
+    if (!stat.isFile()) return { problem: stat.isDirectory() ? 'is a folder' : 'is no file' }
     return { text: readFileSync(path, 'utf8') }
   } catch (error) {
     return { problem: meaning(error) }
@@ -42,32 +48,82 @@ function meaning(error: unknown): string {
   return `cannot be read: ${message}`
 }
 
-/** Asked anew each time: what is mounted changes, and the list costs little. */
+/**
+ * True when somebody may have to be waited for to read this path: it leads to a share, or through one. Links are followed only as long as
+ * they lie on local disks. What is mounted is asked anew each time: it changes, and the list costs little.
+ */
 export function isShared(path: string): boolean {
   try {
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n')
-    let best = { point: '', type: '' }
-    for (const line of mounts) {
-      const fields = line.split(' ')
-      const point = (fields[4] ?? '').replace(/\\(\d{3})/g, (_, code) => String.fromCharCode(Number.parseInt(code, 8)))
-      const within = point === '/' || path === point || path.startsWith(`${point}/`)
-      if (within && point.length >= best.point.length) best = { point, type: fields[fields.indexOf('-') + 1] ?? '' }
-    }
-    return SHARED.test(best.type)
+    const mounts = mountsIn(readFileSync('/proc/self/mountinfo', 'utf8'))
+    return leadsToShare(mounts, normalize(path), MAX_LINKS)
   } catch {
     return false
   }
 }
 
+/** As many as Linux follows. */
+const MAX_LINKS = 40
+
+function leadsToShare(mounts: readonly Mount[], path: string, links: number): boolean {
+  const names = path.split('/').filter(name => name !== '')
+  for (let at = 1; at <= names.length; at++) {
+    const place = `/${names.slice(0, at).join('/')}`
+    if (SHARED.test(typeOf(mounts, place))) return true
+    const target = linkAt(place)
+    if (target === undefined) continue
+    const beyond = join(resolve(dirname(place), target), ...names.slice(at))
+    return links > 0 && leadsToShare(mounts, beyond, links - 1)
+  }
+  return false
+}
+
+function linkAt(place: string): string | undefined {
+  try {
+    return readlinkSync(place)
+  } catch {
+    return undefined
+  }
+}
+
+interface Mount {
+  readonly point: string
+  readonly type: string
+}
+
+/** proc(5), mountinfo: white space in a path is written in octal, and the type follows a lone dash. */
+export function mountsIn(mountinfo: string): Mount[] {
+  return mountinfo.split('\n').flatMap(line => {
+    const fields = line.split(' ')
+    const dash = fields.indexOf('-')
+    if (dash < 0) return []
+    const point = (fields[4] ?? '').replace(/\\(\d{3})/g, (_, code) => String.fromCharCode(Number.parseInt(code, 8)))
+    return [{ point, type: fields[dash + 1] ?? '' }]
+  })
+}
+
+/** The type of what is mounted where a path lies; of several mounts at one place the last one hides the others. */
+function typeOf(mounts: readonly Mount[], path: string): string {
+  let best: Mount = { point: '', type: '' }
+  for (const mount of mounts) {
+    const { point } = mount
+    const isWithin = point === '/' || path === point || path.startsWith(`${point}/`)
+    if (isWithin && point.length >= best.point.length) best = mount
+  }
+  return best.type
+}
+
+/** False when the path is on a share that does not answer: whoever touched it would hang. */
+export async function answers(path: string): Promise<boolean> {
+  if (!isShared(path)) return true
+  const { run } = await import('../nodes/process.ts')
+  return !(await run('stat', ['--', path], { timeoutMs: SHARE_TIMEOUT_MS, maxOutputBytes: MAX_BYTES })).timedOut
+}
+
 async function readByCat(path: string): Promise<{ readonly text: string } | Unreadable> {
   const { run } = await import('../nodes/process.ts')
-  const end = run('cat', ['--', path], { timeoutMs: SHARE_TIMEOUT_MS, maxOutputBytes: MAX_BYTES })
   // A process that waits for a dead share cannot be killed, and is not waited for.
-  const silence = new Promise<undefined>(resolve => {
-    setTimeout(() => resolve(undefined), SHARE_TIMEOUT_MS + 200).unref()
-  })
-  const exit = await Promise.race([end, silence])
-  if (exit === undefined || exit.timedOut) return { problem: 'cannot be read: its share does not answer', hangs: true }
+  const exit = await run('cat', ['--', path], { timeoutMs: SHARE_TIMEOUT_MS, maxOutputBytes: MAX_BYTES })
+  if (exit.timedOut) return { problem: 'cannot be read: its share does not answer', hangs: true }
   if (exit.status === 0) return { text: exit.stdout }
   return { problem: /No such file/.test(exit.stderr) ? 'does not exist' : `cannot be read: ${exit.stderr.trim()}` }
 }

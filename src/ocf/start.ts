@@ -6,6 +6,7 @@ import { type Agent, failed, firstProblem, known, nameOf, rememberDomain, rest, 
 import { isOver, leftMs } from './call.ts'
 import { type Cover, withClaim } from './claim.ts'
 import { type Definition, tagged } from './definition.ts'
+import { answers } from './files.ts'
 import { lockRefusal } from './lock-refusal.ts'
 import { examine, lookUntilHeard } from './monitor.ts'
 import { prepareOverlay, problemOfOverlay } from './overlay.ts'
@@ -77,6 +78,11 @@ function unknown(agent: Agent, presence: Presence & { kind: 'silent' }): Finding
 }
 
 async function startNow(agent: Agent, definition: Definition, cover: Cover): Promise<Finding> {
+  const { snapshot } = agent.settings
+  if (snapshot !== '' && !(await answers(snapshot)))
+    return failed(
+      `${definition.name} cannot start: the share of ${snapshot}, which may hold its memory, does not answer`,
+    )
   const kept = await agent.hypervisor.kept(known(agent), leftMs(agent.call))
   if (kept?.managedSave)
     return failed(

@@ -14,6 +14,7 @@ import {
 } from '../core/agent/presence.ts'
 import { type Agent, failed, known, look, nameOf, rest, success } from './agent.ts'
 import { isOver, leftMs } from './call.ts'
+import { answers } from './files.ts'
 import { isGuardHeld } from './guard-lock.ts'
 import { forget } from './memory.ts'
 import { saveConfig } from './save.ts'
@@ -113,10 +114,11 @@ function untilForce(agent: Agent): number {
 /** True when it has ended without force: its memory was saved, or the guest shut down. */
 async function endsByItself(agent: Agent, domain: ActiveDomain): Promise<boolean> {
   if (agent.settings.save_config_on_stop) await saveConfig(agent, domain)
-  if (agent.settings.snapshot !== '') retireState(agent, domain.name)
+  const saves = agent.settings.snapshot !== '' && (await canSave(agent))
+  if (saves) retireState(agent, domain.name)
   const before = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
   const isWhole = before.kind === 'active' && !isPausedByMigration(before)
-  if (agent.settings.snapshot !== '' && isWhole && (await saveState(agent, domain, forceAt(agent)))) return true
+  if (saves && isWhole && (await saveState(agent, domain, forceAt(agent)))) return true
   const now = await agent.hypervisor.look(idOf(domain), leftMs(agent.call))
   if (now.kind === 'absent') return true
   if (now.kind === 'active' && isBeyondShutdown(now) && !isPausedByMigration(now)) {
@@ -124,6 +126,12 @@ async function endsByItself(agent: Agent, domain: ActiveDomain): Promise<boolean
     return false
   }
   return shutDown(agent, domain)
+}
+
+async function canSave({ settings, log }: Agent): Promise<boolean> {
+  if (await answers(settings.snapshot)) return true
+  log.error(`the memory is not saved, and the guest is shut down: the share of ${settings.snapshot} does not answer`)
+  return false
 }
 
 /** A guest that still boots does not hear the first word, so it is said again. */

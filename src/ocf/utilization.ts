@@ -60,7 +60,8 @@ function stateOfCib(): string | undefined {
 async function fulfil(agent: Agent, [name, value]: Wish): Promise<'noCib' | 'done' | 'failed'> {
   const found = await crmResource(agent, ['-g', name])
   if (found.status !== 0 && found.status !== NO_SUCH) return 'noCib'
-  const before = found.status === 0 ? found.stdout.trim() : undefined
+  // Pacemaker 2.1 says 0 and nothing for an attribute that is not there.
+  const before = (found.status === 0 && found.stdout.trim()) || undefined
   if (before === value) return 'done'
   const words = value === undefined ? ['-d', name] : ['-p', name, '-v', value]
   const exit = await crmResource(agent, words)
