@@ -25,7 +25,7 @@ beforeAll(async () => {
   for (const file of ['bin/havirt', 'scripts/build.mjs']) await copyFile(join(REPOSITORY, file), join(app, file))
   await symlink(join(REPOSITORY, 'node_modules'), join(app, 'node_modules'))
   execFileSync(process.execPath, [join(app, 'scripts', 'build.mjs')], { cwd: REPOSITORY })
-  for (const file of await readdir(join(app, 'dist'))) {
+  for (const file of (await readdir(join(app, 'dist'))).filter(name => name.endsWith('.cjs'))) {
     const path = join(app, 'dist', file)
     const text = await readFile(path, 'utf8')
     await writeFile(

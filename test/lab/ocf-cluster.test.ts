@@ -203,6 +203,65 @@ describe('a start that libvirt carries out late', () => {
   )
 })
 
+describe('without its definition', () => {
+  test("a resource does not take another one's domain for its own because of the file's name", async () => {
+    await configureResource('app', await guest('app'), ['node1'])
+    await sure(agent('node1', 'app', 'start'))
+    const gone = { OCF_RESOURCE_INSTANCE: 'other', config: '/root/gone/app.xml' }
+    expect((await agent('node1', 'other', 'monitor', gone)).status).toBe(7)
+    expect((await agent('node1', 'other', 'stop', gone)).status).toBe(0)
+    expect(await whereIs('app')).toEqual(['node1'])
+  })
+
+  test('and without its memory, while libvirt is down, a machine that nobody else knows may be the domain', async () => {
+    await configureResource('app', await guest('db'), ['node1'])
+    await sure(agent('node1', 'app', 'start'))
+    await sure(shell('node1', 'rm -r /root/app.xml /run/resource-agents/havirt'))
+    await fault('libvirtd', 'node1', 'stop')
+    try {
+      for (const [action, CRM_meta_timeout] of [
+        ['monitor', '10000'],
+        ['stop', '3000'],
+      ] as const)
+        expect({ action, status: (await agent('node1', 'app', action, { CRM_meta_timeout })).status }).toEqual({
+          action,
+          status: 1,
+        })
+    } finally {
+      await fault('libvirtd', 'node1', 'start')
+    }
+    expect(await whereIs('db')).toEqual(['node1'])
+  })
+})
+
+describe('saved memory', () => {
+  const FOLDER = '/root/saved'
+  const SAVING = { snapshot: FOLDER } as const
+
+  test('goes on after the next start, once; where it cannot be saved, none of an earlier life is restored', async () => {
+    const on = (line: string) => sure(shell('node1', line))
+    await configureResource('web', await guest('web'), ['node1'])
+    await on(`mkdir -p ${FOLDER} && mount -t tmpfs -o size=64m tmpfs ${FOLDER}`)
+    try {
+      await sure(agent('node1', 'web', 'start', SAVING))
+      const first = await nextBeat('web')
+      await sure(agent('node1', 'web', 'stop', SAVING))
+      await on(`cp ${FOLDER}/web.state /root/kept`)
+      await sure(agent('node1', 'web', 'start', SAVING))
+      expect((await nextBeat('web', first)).nonce).toBe(first.nonce)
+      expect(await on(`ls ${FOLDER}`)).toBe('')
+      await on(`cp /root/kept ${FOLDER}/web.state; cat /dev/zero >${FOLDER}/ballast 2>/dev/null || true`)
+      await sure(agent('node1', 'web', 'stop', SAVING))
+      expect((await on(`ls ${FOLDER}`)).split('\n')).toContain('web.state.stale')
+      await on(`rm ${FOLDER}/ballast`)
+      await sure(agent('node1', 'web', 'start', SAVING))
+      await until('it has booted anew', async () => (await nextBeat('web', first)).nonce !== first.nonce)
+    } finally {
+      await on(`virsh destroy web; umount -l ${FOLDER}; rm -f /root/kept`)
+    }
+  })
+})
+
 describe('a migration', () => {
   test('goes to the other node, the guest notices nothing, and nothing is left behind', async () => {
     await configureResource('web', await guest('web'))
